@@ -1,0 +1,3 @@
+//! Builds the generated wire types.
+
+fn main() {}
