@@ -1,0 +1,80 @@
+//! The programs that berth is compared with, brought into one cache folder.
+//!
+//! Each piece is a folder that appears in one rename, so an interrupted run leaves nothing that
+//! looks complete. Nothing is installed system-wide and no service starts, save two libraries
+//! that runc and dockerd link to. The test kit finds the programs through `BERTH_PEERS`.
+
+mod debian;
+mod golang;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+/// Which pieces, and where to.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The cache folder.
+    #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
+    peers: PathBuf,
+    /// The pieces to bring; by default those that the tests use.
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd"])]
+    pieces: Vec<Piece>,
+}
+
+/// One thing that can be brought.
+#[derive(Clone, Copy, ValueEnum)]
+enum Piece {
+    /// Debian 12's containerd 1.6, runc 1.1, dockerd and docker 20.10, registry 2.8, busybox.
+    Debian,
+    /// containerd, ctr and the runc shim 2.3.4, built from their Go module.
+    Containerd,
+    /// nerdctl, built from a git directory named by BERTH_NERDCTL_SOURCE.
+    Nerdctl,
+    /// crictl, built from its Go module.
+    Crictl,
+}
+
+impl Piece {
+    /// The folder of the piece in the cache; the versions are in it so that a new one is a new folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Debian => "debian-12",
+            Self::Containerd => "containerd-2.3.4",
+            Self::Nerdctl => "nerdctl",
+            Self::Crictl => "crictl-1.34.0",
+        }
+    }
+
+    fn make(self, cache: &Path, into: &Path) -> Result<()> {
+        match self {
+            Self::Debian => debian::unpack(into),
+            Self::Containerd => golang::containerd(cache, into),
+            Self::Nerdctl => golang::nerdctl(cache, into),
+            Self::Crictl => golang::crictl(cache, into),
+        }
+    }
+}
+
+/// Brings what is not there yet, and gives the cache folder.
+pub(crate) fn bring(options: &Options) -> Result<PathBuf> {
+    let cache = &options.peers;
+    fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    for piece in &options.pieces {
+        let done = cache.join(piece.folder());
+        if done.exists() {
+            eprintln!("peers: {} is there", done.display());
+            continue;
+        }
+        let partial = cache.join(format!("{}.partial", piece.folder()));
+        if partial.exists() {
+            fs::remove_dir_all(&partial).with_context(|| format!("cannot clear {}", partial.display()))?;
+        }
+        fs::create_dir_all(&partial)?;
+        piece.make(cache, &partial).with_context(|| format!("cannot bring {}", piece.folder()))?;
+        fs::rename(&partial, &done).with_context(|| format!("cannot publish {}", done.display()))?;
+    }
+    Ok(cache.clone())
+}

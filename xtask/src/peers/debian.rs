@@ -1,0 +1,54 @@
+//! Packages of Debian, unpacked beside the system and not installed: no service starts.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::step;
+
+/// What is unpacked.
+const PACKAGES: [&str; 6] = ["containerd", "runc", "docker.io", "docker-registry", "busybox-static", "tini"];
+
+/// What those link to, with the file that shows that it is there. Installed when missing.
+const LIBRARIES: [(&str, &str); 2] = [
+    ("libseccomp2", "/usr/lib/x86_64-linux-gnu/libseccomp.so.2"),
+    ("libdevmapper1.02.1", "/usr/lib/x86_64-linux-gnu/libdevmapper.so.1.02.1"),
+];
+
+/// Downloads the packages and unpacks them under `into`.
+pub(crate) fn unpack(into: &Path) -> Result<()> {
+    let downloads = into.join("packages");
+    fs::create_dir_all(&downloads)?;
+    // APT's own user cannot write here; it then downloads as root and says so, which is no failure.
+    let download = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["download", "-qq"]).args(PACKAGES).current_dir(&downloads);
+        apt
+    };
+    if step::run(&mut download()).is_err() {
+        step::run(Command::new("apt-get").args(["update", "-qq"]))?;
+        step::run(&mut download())?;
+    }
+    for entry in fs::read_dir(&downloads)? {
+        step::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into))?;
+    }
+    fs::remove_dir_all(&downloads).context("cannot remove the downloaded packages")?;
+    libraries()
+}
+
+fn libraries() -> Result<()> {
+    let missing: Vec<&str> =
+        LIBRARIES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut apt = Command::new("apt-get");
+    apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing);
+    step::run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
+    match LIBRARIES.iter().find(|(_, file)| !Path::new(file).exists()) {
+        Some((name, file)) => bail!("{name} was installed but {file} is not there"),
+        None => Ok(()),
+    }
+}
