@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The system calls behind berth: mounts, namespaces, loop devices, process creation.
+//!
+//! This crate is the only home of `unsafe` beside FUSE. Each unsafe block is one call with its
+//! proof above it, and what leaves the crate is owned (`OwnedFd`) and checked. It knows nothing
+//! about containers, images or the wire, keeps no state, and never logs: the caller decides.
+
+#[cfg(test)]
+mod tests;
+
+pub mod beneath;
+pub mod loopdev;
+pub mod mount;
+pub mod thread;
+pub mod userns;
