@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The seams of berth: what a content store, a snapshotter, a differ, the records and the tasks
+//! promise to whoever uses them, and to whoever writes another one.
+//!
+//! Only traits, the values that their methods take, [`Scope`] and [`Rollback`]. A handle is
+//! already bound to a namespace (and a lease) when somebody holds it, so no method asks for one
+//! and no backend knows of namespaces. The daemon implements the traits over its stores; the
+//! client implements them over a channel; code above cannot tell which it has.
+//!
+//! All methods are cancel-safe in this sense: dropping the future may leave the operation done
+//! or not done, never half done.
+
+mod catalog;
+mod containers;
+mod content;
+mod diff;
+mod events;
+mod images;
+mod introspection;
+mod leases;
+mod namespaces;
+mod rollback;
+mod scope;
+mod snapshot;
+mod tasks;
+
+pub use catalog::Catalog;
+pub use containers::Containers;
+pub use content::{BlobReader, CommitRequest, ContentStore, Ingest, IngestRequest, read_blob, write_blob};
+pub use diff::{ApplyRequest, CompareRequest, Differ};
+pub use events::{EventStream, Events};
+pub use images::Images;
+pub use introspection::Introspection;
+pub use leases::Leases;
+pub use namespaces::Namespaces;
+pub use rollback::Rollback;
+pub use scope::{Deletion, Scope};
+pub use snapshot::{NewSnapshot, Snapshotter};
+pub use tasks::{CreateTask, ExecProcess, Tasks, UpdateTask};

@@ -1,0 +1,45 @@
+//! Everything that a daemon has, by name and scope.
+
+use std::sync::Arc;
+
+use berth_types::{Result, SnapshotterName};
+
+use crate::{
+    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope, Snapshotter,
+    Tasks,
+};
+
+/// The handles of a daemon, its own or a remote one's. Asking for a handle is cheap and does no
+/// I/O.
+pub trait Catalog: Send + Sync {
+    /// Namespaces.
+    fn namespaces(&self) -> Arc<dyn Namespaces>;
+
+    /// Content as one namespace sees it.
+    fn content(&self, scope: &Scope) -> Arc<dyn ContentStore>;
+
+    /// A snapshotter as one namespace sees it. Unknown names are InvalidArgument where that is
+    /// known without asking.
+    fn snapshotter(&self, name: &SnapshotterName, scope: &Scope) -> Result<Arc<dyn Snapshotter>>;
+
+    /// Layers, over the content of one namespace.
+    fn differ(&self, scope: &Scope) -> Arc<dyn Differ>;
+
+    /// Images.
+    fn images(&self, scope: &Scope) -> Arc<dyn Images>;
+
+    /// Containers.
+    fn containers(&self, scope: &Scope) -> Arc<dyn Containers>;
+
+    /// Leases.
+    fn leases(&self, scope: &Scope) -> Arc<dyn Leases>;
+
+    /// Tasks.
+    fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks>;
+
+    /// Events of every namespace.
+    fn events(&self) -> Arc<dyn Events>;
+
+    /// What it is made of.
+    fn introspection(&self) -> Arc<dyn Introspection>;
+}

@@ -1,0 +1,47 @@
+//! From layers to trees and back.
+
+use async_trait::async_trait;
+use berth_types::{Any, Descriptor, IngestRef, Labels, Mount, Result};
+use std::collections::BTreeMap;
+
+/// A layer to be applied.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApplyRequest {
+    /// The layer: a tar, compressed or not, as its media type says.
+    pub layer: Descriptor,
+    /// The tree to change.
+    pub mounts: Vec<Mount>,
+    /// Options of stream processors, by media type.
+    pub payloads: BTreeMap<String, Any>,
+    /// Whether the written data has to be on disk before the answer.
+    pub sync: bool,
+}
+
+/// Two trees to be compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CompareRequest {
+    /// The tree before.
+    pub lower: Vec<Mount>,
+    /// The tree after.
+    pub upper: Vec<Mount>,
+    /// The wanted form; empty means a gzip-compressed OCI layer.
+    pub media_type: String,
+    /// The ingest to write through; generated when missing.
+    pub reference: Option<IngestRef>,
+    /// Labels of the blob.
+    pub labels: Labels,
+    /// The time that every entry gets, for reproducible layers.
+    pub source_date_epoch: Option<std::time::SystemTime>,
+}
+
+/// Something that knows layers.
+#[async_trait]
+pub trait Differ: Send + Sync {
+    /// Applies a layer to a tree and describes the uncompressed tar that it held: its digest is
+    /// the layer's diff id. Writes only beneath the tree, whatever the layer says.
+    async fn apply(&self, request: ApplyRequest) -> Result<Descriptor>;
+
+    /// Stores what changed from one tree to another as a layer and describes it. The blob has the
+    /// label `containerd.io/uncompressed`.
+    async fn compare(&self, request: CompareRequest) -> Result<Descriptor>;
+}

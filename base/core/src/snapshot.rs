@@ -1,0 +1,63 @@
+//! Snapshots: filesystem trees that build on one another.
+
+use async_trait::async_trait;
+use berth_types::filter::Filters;
+use berth_types::{FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
+
+/// What [`Snapshotter::prepare`] and [`Snapshotter::view`] start from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSnapshot {
+    /// The key, which nothing may have yet.
+    pub key: SnapshotKey,
+    /// A committed snapshot, or none for an empty tree.
+    pub parent: Option<SnapshotKey>,
+    /// Labels. `containerd.io/snapshot.ref` and others have a meaning to remote snapshotters.
+    pub labels: Labels,
+}
+
+/// A snapshotter.
+///
+/// ```text
+///             prepare(key, parent)                commit(name, key)
+///   committed ────────────────────▶ active ────────────────────────▶ committed
+///       │                             │ remove(key)                     │ remove(name)
+///       └── view(key, parent) ▶ view ─┴──────────▶ gone ◀───────────────┘
+/// ```
+///
+/// Active and committed snapshots share one space of names: after a commit the active key is
+/// free again. A parent must be committed; a snapshot with children cannot be removed
+/// ([`FailedPrecondition`](berth_types::ErrorKind::FailedPrecondition)). Mounts are descriptions:
+/// the snapshotter mounts nothing itself, the same snapshot may be mounted again after a restart.
+/// Methods block for I/O of their own backend at most, never for a client.
+#[async_trait]
+pub trait Snapshotter: Send + Sync {
+    /// The record of a snapshot.
+    async fn stat(&self, key: &SnapshotKey) -> Result<SnapshotInfo>;
+
+    /// Changes labels as the mask says; nothing else of a snapshot can change.
+    async fn update(&self, key: &SnapshotKey, labels: Labels, mask: &FieldMask) -> Result<SnapshotInfo>;
+
+    /// What a snapshot takes, without its parents. For an active one this walks its tree.
+    async fn usage(&self, key: &SnapshotKey) -> Result<Usage>;
+
+    /// How to mount an active snapshot or a view.
+    async fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>>;
+
+    /// Makes a writable snapshot and says how to mount it.
+    async fn prepare(&self, new: NewSnapshot) -> Result<Vec<Mount>>;
+
+    /// Makes a read-only snapshot and says how to mount it.
+    async fn view(&self, new: NewSnapshot) -> Result<Vec<Mount>>;
+
+    /// Turns the active snapshot `key` into the committed `name`, with these labels and no others.
+    async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()>;
+
+    /// Removes a snapshot without children.
+    async fn remove(&self, key: &SnapshotKey) -> Result<()>;
+
+    /// Every snapshot that passes the filters.
+    async fn list(&self, filters: &Filters) -> Result<Vec<SnapshotInfo>>;
+
+    /// Frees what removed snapshots left on disk.
+    async fn cleanup(&self) -> Result<()>;
+}
