@@ -1,0 +1,156 @@
+//! Which image of an index is for this machine.
+
+use berth_types::{Descriptor, Error, Platform, Result};
+
+/// The platform on which this program runs.
+pub fn host_platform() -> Platform {
+    normalize(Platform {
+        os: std::env::consts::OS.to_owned(),
+        architecture: std::env::consts::ARCH.to_owned(),
+        ..Platform::default()
+    })
+}
+
+/// Reads `OS/ARCH[/VARIANT]`, `ARCH` or `OS`, with the usual other names of architectures.
+pub fn parse_platform(text: &str) -> Result<Platform> {
+    let parts: Vec<&str> = text.split('/').collect();
+    let valid = |part: &&str| {
+        !part.is_empty()
+            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'))
+    };
+    if parts.len() > 3 || !parts.iter().all(valid) {
+        return Err(Error::invalid_argument(format!(
+            "invalid platform {text:?}: expected OS/ARCH[/VARIANT]"
+        )));
+    }
+    let host = host_platform();
+    let platform = |os: &str, architecture: &str, variant: &str| {
+        normalize(Platform {
+            os: os.to_ascii_lowercase(),
+            architecture: architecture.to_ascii_lowercase(),
+            variant: variant.to_ascii_lowercase(),
+            ..Platform::default()
+        })
+    };
+    Ok(match parts[..] {
+        [os @ ("linux" | "windows" | "freebsd" | "darwin")] => {
+            platform(os, &host.architecture, &host.variant)
+        }
+        [architecture] => platform(&host.os, architecture, ""),
+        [os, architecture] => platform(os, architecture, ""),
+        [os, architecture, variant, ..] => platform(os, architecture, variant),
+        [] => host,
+    })
+}
+
+/// `OS/ARCH[/VARIANT]`.
+pub fn platform_string(platform: &Platform) -> String {
+    let mut text = format!("{}/{}", platform.os, platform.architecture);
+    if !platform.variant.is_empty() {
+        text.push('/');
+        text.push_str(&platform.variant);
+    }
+    text
+}
+
+/// The one name of each architecture and variant, as containerd's `platforms` normalizes them.
+fn normalize(mut platform: Platform) -> Platform {
+    let (architecture, variant) = match (platform.architecture.as_str(), platform.variant.as_str()) {
+        ("x86_64" | "x86-64" | "amd64", "v1" | "") => ("amd64", ""),
+        ("x86_64" | "x86-64" | "amd64", variant) => ("amd64", variant),
+        ("i386" | "x86" | "386", _) => ("386", ""),
+        ("aarch64" | "arm64", "8" | "v8" | "v8.0" | "") => ("arm64", ""),
+        ("aarch64" | "arm64", variant) => ("arm64", variant),
+        ("armhf", _) => ("arm", "v7"),
+        ("armel", _) => ("arm", "v6"),
+        ("arm", "" | "7") => ("arm", "v7"),
+        ("arm", "5") => ("arm", "v5"),
+        ("arm", "6") => ("arm", "v6"),
+        ("arm", "8") => ("arm", "v8"),
+        ("powerpc64le", variant) => ("ppc64le", variant),
+        (architecture, variant) => (architecture, variant),
+    };
+    (platform.architecture, platform.variant) = (architecture.to_owned(), variant.to_owned());
+    platform
+}
+
+/// The platforms that somebody can run, best first.
+#[derive(Clone, Debug)]
+pub struct PlatformMatch {
+    accepted: Vec<Platform>,
+}
+
+impl PlatformMatch {
+    /// What runs on `platform`: itself, then older variants of it.
+    pub fn only(platform: &Platform) -> Self {
+        let platform = normalize(platform.clone());
+        let older: &[&str] = match (platform.architecture.as_str(), platform.variant.as_str()) {
+            ("arm", "v8") => &["v7", "v6", "v5"],
+            ("arm", "v7") => &["v6", "v5"],
+            ("arm", "v6") => &["v5"],
+            ("amd64", "v4") => &["v3", "v2", ""],
+            ("amd64", "v3") => &["v2", ""],
+            ("amd64", "v2") => &[""],
+            ("arm64", variant) if !variant.is_empty() => &[""],
+            _ => &[],
+        };
+        let older =
+            older.iter().map(|variant| Platform { variant: (*variant).to_owned(), ..platform.clone() });
+        Self { accepted: std::iter::once(platform.clone()).chain(older).collect() }
+    }
+
+    /// What runs on this machine.
+    pub fn host() -> Self {
+        Self::only(&host_platform())
+    }
+
+    /// How well a platform fits: 0 is best, none is not at all.
+    pub fn rank(&self, platform: &Platform) -> Option<usize> {
+        let platform = normalize(platform.clone());
+        self.accepted.iter().position(|accepted| {
+            (&accepted.os, &accepted.architecture, &accepted.variant)
+                == (&platform.os, &platform.architecture, &platform.variant)
+        })
+    }
+
+    /// The best of an index's manifests. One without a platform fits everything, last. Attestations
+    /// (`unknown/unknown`) never fit.
+    pub fn best<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
+        manifests
+            .iter()
+            .filter_map(|descriptor| {
+                let rank =
+                    descriptor.platform.as_ref().map_or(Some(usize::MAX), |platform| self.rank(platform))?;
+                Some((rank, descriptor))
+            })
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, descriptor)| descriptor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_names_of_an_architecture_are_the_same() {
+        for (typed, full) in [
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/aarch64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/armhf", "linux/arm/v7"),
+        ] {
+            assert_eq!(platform_string(&parse_platform(typed).unwrap()), full);
+        }
+        assert!(parse_platform("a/b/c/d").is_err());
+        assert!(parse_platform("linux/").is_err());
+    }
+
+    #[test]
+    fn an_older_variant_is_second_choice_and_a_newer_none() {
+        let v7 = PlatformMatch::only(&parse_platform("linux/arm/v7").unwrap());
+        assert_eq!(v7.rank(&parse_platform("linux/arm/v7").unwrap()), Some(0));
+        assert_eq!(v7.rank(&parse_platform("linux/arm/v6").unwrap()), Some(1));
+        assert_eq!(v7.rank(&parse_platform("linux/arm/v8").unwrap()), None);
+    }
+}
