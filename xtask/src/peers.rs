@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 
 /// Which pieces, and where to.
 #[derive(Args)]
+#[group(id = "peers-options")]
 pub(crate) struct Options {
     /// The cache folder.
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]

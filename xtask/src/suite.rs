@@ -10,6 +10,7 @@ use crate::{lint, peers, step};
 
 /// What to leave out.
 #[derive(Args)]
+#[group(id = "suite")]
 pub(crate) struct Options {
     /// Does not bring the programs that end-to-end tests compare with; such tests then say that they skip.
     #[arg(long)]

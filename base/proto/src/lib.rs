@@ -10,6 +10,8 @@
 //!
 //! Never does I/O.
 
+pub mod convert;
+pub mod status;
 mod wire;
 
 pub use prost;

@@ -188,7 +188,8 @@ fn id_mappings_parse_or_are_refused() {
 
 #[test]
 fn a_mountinfo_line_with_escapes_parses() {
-    let line = b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue";
+    let line =
+        b"36 35 98:0 /mnt1 /mnt\\0402 rw,noatime master:1 shared:7 - ext3 /dev/root rw,errors=continue";
     let parsed = info::MountInfo::parse(line).unwrap();
     assert_eq!(parsed.point, Path::new("/mnt 2"));
     assert_eq!((parsed.id, parsed.parent, parsed.device), (36, 35, (98, 0)));

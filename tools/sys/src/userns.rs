@@ -67,7 +67,8 @@ impl Sleeper {
         // SAFETY: without CLONE_VM the child owns a copy of this memory and without a stack argument
         // it goes on from here; the only thing it does is pause. No exit signal is asked for, so no
         // SIGCHLD handler of the caller hears of it (and waiting needs __WALL).
-        let pid = unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), none, none, none, none) };
+        let pid =
+            unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), none, none, none, none) };
         if pid == 0 {
             loop {
                 // SAFETY: pause takes no arguments and is async-signal-safe.

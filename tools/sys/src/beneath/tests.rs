@@ -97,10 +97,7 @@ fn the_last_name_is_never_followed() {
     let entry = place.root.entry(Path::new("link")).unwrap();
     assert_eq!(entry.create_file().unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
     assert!(entry.open(OFlags::WRONLY).is_err());
-    assert_eq!(
-        entry.set_mode(0o777).unwrap_err().raw_os_error(),
-        Some(Errno::OPNOTSUPP.raw_os_error())
-    );
+    assert_eq!(entry.set_mode(0o777).unwrap_err().raw_os_error(), Some(Errno::OPNOTSUPP.raw_os_error()));
     let hard = place.root.entry(Path::new("hard")).unwrap();
     hard.create_link(&entry).unwrap();
     assert_eq!(FileType::from_raw_mode(hard.stat().unwrap().st_mode), FileType::Symlink);

@@ -56,7 +56,12 @@ pub enum Reach {
 /// Changes the attributes of the mount at `path` below `dir`; an empty path means `dir` itself.
 ///
 /// ENOSYS before Linux 5.12; EINVAL when the filesystem cannot map ids.
-pub fn set_attributes(dir: impl AsFd, path: &CStr, reach: Reach, attributes: &MountAttributes) -> io::Result<()> {
+pub fn set_attributes(
+    dir: impl AsFd,
+    path: &CStr,
+    reach: Reach,
+    attributes: &MountAttributes,
+) -> io::Result<()> {
     let empty = if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
     let tree = if reach == Reach::Tree { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: path is NUL-terminated, attributes is a live struct of exactly the size passed, and the

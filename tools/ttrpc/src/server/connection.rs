@@ -97,9 +97,12 @@ impl Connection {
         for event in self.events.drain(..) {
             match self.intake.take(event) {
                 Incoming::Ignored => {}
-                Incoming::Refused { stream, status } => self.outbox.push(Response::frame(stream, Err(status))),
+                Incoming::Refused { stream, status } => {
+                    self.outbox.push(Response::frame(stream, Err(status)))
+                }
                 Incoming::Call { stream, .. } if self.outbox.open_calls() >= OPEN_CALLS => {
-                    let status = Status::new(Code::ResourceExhausted, "too many open calls on this connection");
+                    let status =
+                        Status::new(Code::ResourceExhausted, "too many open calls on this connection");
                     self.outbox.push(Response::frame(stream, Err(status)));
                 }
                 Incoming::Call { stream, mut request } => calls.push(Call {
