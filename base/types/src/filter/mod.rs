@@ -19,7 +19,10 @@ pub trait Fields {
 
 /// A list of filters, of which one has to hold. An empty list holds for everything.
 #[derive(Clone, Debug, Default)]
-pub struct Filters(Vec<Vec<Selector>>);
+pub struct Filters {
+    filters: Vec<Vec<Selector>>,
+    texts: Vec<String>,
+}
 
 #[derive(Clone, Debug)]
 struct Selector {
@@ -38,12 +41,20 @@ enum Test {
 impl Filters {
     /// Parses each text; the error names the place where it went wrong.
     pub fn parse<S: AsRef<str>>(filters: &[S]) -> Result<Self> {
-        filters.iter().map(|text| parse::filter(text.as_ref())).collect::<Result<_>>().map(Self)
+        let texts: Vec<String> = filters.iter().map(|text| text.as_ref().to_owned()).collect();
+        let filters = texts.iter().map(|text| parse::filter(text)).collect::<Result<_>>()?;
+        Ok(Self { filters, texts })
     }
 
     /// Whether a record passes.
     pub fn matches(&self, record: &impl Fields) -> bool {
-        self.0.is_empty() || self.0.iter().any(|all| all.iter().all(|selector| selector.matches(record)))
+        self.filters.is_empty()
+            || self.filters.iter().any(|all| all.iter().all(|selector| selector.matches(record)))
+    }
+
+    /// The filters as they were written, for whoever passes them on.
+    pub fn texts(&self) -> &[String] {
+        &self.texts
     }
 }
 
