@@ -4,3 +4,4 @@
 //! fields are passed over), writing one gives the form that containerd and Docker write.
 
 pub mod image;
+pub mod runtime;
