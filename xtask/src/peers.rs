@@ -21,7 +21,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl"])]
     pieces: Vec<Piece>,
 }
 
@@ -32,7 +32,7 @@ enum Piece {
     Debian,
     /// containerd, ctr and the runc shim 2.3.4, built from their Go module.
     Containerd,
-    /// nerdctl, built from a git directory named by BERTH_NERDCTL_SOURCE.
+    /// nerdctl 2.3.5, built from its Go module.
     Nerdctl,
     /// crictl, built from its Go module.
     Crictl,
@@ -44,7 +44,7 @@ impl Piece {
         match self {
             Self::Debian => "debian-12",
             Self::Containerd => "containerd-2.3.4",
-            Self::Nerdctl => "nerdctl",
+            Self::Nerdctl => "nerdctl-2.3.5",
             Self::Crictl => "crictl-1.34.0",
         }
     }

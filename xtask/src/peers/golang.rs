@@ -26,22 +26,26 @@ pub(crate) fn crictl(cache: &Path, into: &Path) -> Result<()> {
     install(cache, into, &["sigs.k8s.io/cri-tools/cmd/crictl@v1.34.0".to_owned()])
 }
 
-/// nerdctl from a git directory on this machine: its module has replace lines, which `go install`
-/// refuses, so it is built where its go.mod is.
+/// nerdctl. Its module has a replace line, which `go install` refuses, so it is built as a dependency of a
+/// module of our own that repeats the line. What it replaces, a test framework in a folder of nerdctl's own tree,
+/// has no part in what the program does; a module with the one interface that is named stands in for it.
 pub(crate) fn nerdctl(cache: &Path, into: &Path) -> Result<()> {
-    let source = std::env::var_os("BERTH_NERDCTL_SOURCE").context("BERTH_NERDCTL_SOURCE is not set")?;
-    let tree = into.join("source");
-    fs::create_dir_all(&tree)?;
-    let archive = into.join("source.tar");
-    let mut git = Command::new("git");
-    git.arg("--git-dir").arg(source).args(["archive", "--format=tar", "-o"]).arg(&archive).arg("HEAD");
-    step::run(&mut git)?;
-    step::run(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&tree))?;
+    const MODULE: &str = "github.com/containerd/nerdctl/v2";
+    const FRAMEWORK: &str = "github.com/containerd/nerdctl/mod/tigron";
+    let around = into.join("around");
+    const INTERFACE: &str = "package tig\n\ntype T interface {\n\tHelper()\n\tFail()\n\tFailNow()\n\tLog(args ...any)\n\
+                             \tName() string\n\tTempDir() string\n}\n";
+    fs::create_dir_all(around.join("tigron/tig"))?;
+    fs::write(around.join("tigron/tig/tig.go"), INTERFACE)?;
+    fs::write(around.join("tigron/go.mod"), format!("module {FRAMEWORK}\n\ngo 1.26\n"))?;
+    let text = format!(
+        "module around\n\ngo 1.26\n\nrequire {MODULE} v2.3.5\n\nreplace {FRAMEWORK} v0.0.0 => ./tigron\n"
+    );
+    fs::write(around.join("go.mod"), text)?;
     let mut build = go(cache)?;
-    build.args(["build", "-trimpath", "-o"]).arg(into.join("bin/nerdctl")).arg("./cmd/nerdctl");
-    step::run(build.current_dir(&tree))?;
-    fs::remove_dir_all(&tree)?;
-    fs::remove_file(&archive).context("cannot remove the source archive")
+    build.args(["build", "-mod=mod", "-trimpath", "-o"]).arg(into.join("bin/nerdctl"));
+    step::run(build.arg(format!("{MODULE}/cmd/nerdctl")).current_dir(&around))?;
+    fs::remove_dir_all(&around).context("cannot remove the module around nerdctl")
 }
 
 fn install(cache: &Path, into: &Path, modules: &[String]) -> Result<()> {
