@@ -152,7 +152,8 @@ mod tests {
             Hasher::digest(b"abc").as_str(),
             "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        for (algorithm, start) in [(Algorithm::Sha512, "sha512:ddaf35a1"), (Algorithm::Sha384, "sha384:cb00753f")]
+        for (algorithm, start) in
+            [(Algorithm::Sha512, "sha512:ddaf35a1"), (Algorithm::Sha384, "sha384:cb00753f")]
         {
             let mut hasher = Hasher::new(algorithm);
             hasher.update(b"a");

@@ -227,7 +227,8 @@ mod tests {
 
     #[test]
     fn dropping_the_reader_stops_the_threads() {
-        let (pipeline, chunks) = Pipeline::start(io::BufReader::new(io::repeat(1)), Limits::default()).unwrap();
+        let (pipeline, chunks) =
+            Pipeline::start(io::BufReader::new(io::repeat(1)), Limits::default()).unwrap();
         drop(chunks);
         assert!(pipeline.finish().is_err());
     }

@@ -72,8 +72,8 @@ impl<R: BufRead> Decoder<R> {
     }
 
     fn check_ratio(&self) -> io::Result<()> {
-        let excessive = self.output > self.limits.ratio_grace
-            && self.output / self.limits.ratio.max(1) > self.input();
+        let excessive =
+            self.output > self.limits.ratio_grace && self.output / self.limits.ratio.max(1) > self.input();
         if excessive && self.compression() != Compression::Plain {
             let text = format!("stream inflates to more than {} times its size", self.limits.ratio);
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));

@@ -68,9 +68,16 @@ fn a_bomb_is_stopped_at_the_ratio() {
     for compression in [Compression::Gzip, Compression::Zstd] {
         let packed = compress(&vec![0; 16 << 20], compression);
         let mut decoder = Decoder::new(&packed[..], limits).unwrap();
-        let error = io::copy(&mut decoder, &mut io::sink()).unwrap_err();
+        let mut buffer = vec![0; 64 << 10];
+        let mut output = 0;
+        let error = loop {
+            match decoder.read(&mut buffer) {
+                Ok(length) => output += length,
+                Err(error) => break error,
+            }
+        };
         assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(decoder.output < 4 << 20, "stopped after {}", decoder.output);
+        assert!(output < 4 << 20, "stopped after {output}");
     }
     let plain = vec![0; 4 << 20];
     io::copy(&mut Decoder::new(&plain[..], limits).unwrap(), &mut io::sink()).unwrap();

@@ -30,7 +30,8 @@ impl Header {
 
     /// Checks the sum of all bytes, taken as unsigned or, as some old programs did, as signed.
     pub(super) fn verify(&self) -> Result<(), TarError> {
-        let stated = self.number(148, 8, "checksum").map_err(|_| TarError::Checksum { offset: self.offset })?;
+        let stated =
+            self.number(148, 8, "checksum").map_err(|_| TarError::Checksum { offset: self.offset })?;
         let (mut unsigned, mut signed) = (0_i64, 0_i64);
         for (at, byte) in self.bytes.iter().enumerate() {
             let byte = if (148..156).contains(&at) { b' ' } else { *byte };
@@ -202,7 +203,10 @@ mod tests {
         assert_eq!(base_256(&[0x80, 0, 0, 0, 0, 0, 0, 5]), Some(5));
         assert_eq!(base_256(&[0xff; 12]), Some(-1));
         assert_eq!(base_256(&[0xff; 8]), Some(-1));
-        assert_eq!(base_256(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), Some(i64::MAX));
+        assert_eq!(
+            base_256(&[0x80, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]),
+            Some(i64::MAX)
+        );
         assert_eq!(base_256(&[0x80, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), None);
         assert_eq!(base_256(&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]), None);
     }

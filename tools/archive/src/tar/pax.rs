@@ -100,9 +100,8 @@ impl Sparse {
             b"numblocks" => self.count = Some(parsed()?),
             b"map" => self.segments = map(value).ok_or("sparse map")?,
             b"offset" => {
-                if self.pending.replace(parsed()?).is_some() {
-                    return Err("sparse map");
-                }
+                let earlier = self.pending.replace(parsed()?);
+                earlier.map_or(Ok(()), |_| Err("sparse map"))?;
             }
             b"numbytes" => {
                 let offset = self.pending.take().ok_or("sparse map")?;
@@ -146,7 +145,7 @@ pub(super) fn number(value: &[u8]) -> Option<u64> {
         b'0'..=b'9' => number.checked_mul(10)?.checked_add(u64::from(digit - b'0')),
         _ => None,
     })?;
-    (number <= i64::MAX as u64).then_some(number)
+    i64::try_from(number).is_ok().then_some(number)
 }
 
 fn id(value: &[u8]) -> Option<u32> {
@@ -183,9 +182,10 @@ fn map(value: &[u8]) -> Option<Vec<Segment>> {
     }
     let numbers: Vec<u64> = value.split(|byte| *byte == b',').map(number).collect::<Option<_>>()?;
     let pairs = numbers.chunks_exact(2);
-    pairs.remainder().is_empty().then(|| {
-        pairs.map(|pair| Segment { offset: pair[0], length: pair[1] }).collect()
-    })
+    pairs
+        .remainder()
+        .is_empty()
+        .then(|| pairs.map(|pair| Segment { offset: pair[0], length: pair[1] }).collect())
 }
 
 /// Appends one record; the length counts its own digits.
@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_record_that_lies_about_its_length_is_refused() {
-        for bad in ["6 a=b\n", "4 a=b\n", "99 a=b\n", " a=b\n", "x a=b\n", "5 ab\n\n", "6 =ab\n", "6 a=bc", "5 a=b"]
+        for bad in
+            ["6 a=b\n", "4 a=b\n", "99 a=b\n", " a=b\n", "x a=b\n", "5 ab\n\n", "6 =ab\n", "6 a=bc", "5 a=b"]
         {
             let accepted = Records::parse(bad.as_bytes()).is_ok();
             assert_eq!(accepted, bad == "6 a=b\n", "{bad:?}");

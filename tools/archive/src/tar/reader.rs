@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use super::block::{Dialect, Header};
 use super::pax::Records;
+use super::sparse::Fed;
 use super::{BLOCK, Entry, Kind, Segment, TarError, Time, sparse};
 use crate::Limits;
 
@@ -282,10 +283,10 @@ impl<R: BufRead> Reader<R> {
             }
             let block = self.block()?.ok_or(TarError::Truncated { offset: self.offset })?;
             self.remaining -= BLOCK as u64;
-            let fed = lines.feed(&block.bytes, self.limits.segments);
-            match fed.ok_or(TarError::Field { offset, field: "sparse map" })? {
-                Some(segments) => return Ok(segments),
-                None => {}
+            match lines.feed(&block.bytes, self.limits.segments) {
+                Fed::More => {}
+                Fed::Done(segments) => return Ok(segments),
+                Fed::Malformed => return Err(TarError::Field { offset, field: "sparse map" }),
             }
         }
     }

@@ -20,7 +20,12 @@ pub(super) fn validate(segments: Vec<Segment>, size: u64, stored: u64) -> Option
 }
 
 /// Reads the pairs of an old GNU header or of one of its continuations; answers whether more follow.
-pub(super) fn old_gnu(header: &Header, start: usize, count: usize, segments: &mut Vec<Segment>) -> Option<bool> {
+pub(super) fn old_gnu(
+    header: &Header,
+    start: usize,
+    count: usize,
+    segments: &mut Vec<Segment>,
+) -> Option<bool> {
     for at in (start..start + count * 24).step_by(24) {
         if header.bytes[at] == 0 {
             break;
@@ -40,31 +45,41 @@ pub(super) struct Lines {
     expected: Option<usize>,
 }
 
+/// What a block added to a leading map.
+pub(super) enum Fed {
+    /// More blocks must follow.
+    More,
+    /// The map is complete.
+    Done(Vec<Segment>),
+    /// No map, or one with too many segments.
+    Malformed,
+}
+
 impl Lines {
-    /// Takes one block; answers the map when it is complete. `None` for a malformed or too long one.
-    pub(super) fn feed(&mut self, block: &[u8; BLOCK], limit: usize) -> Option<Option<Vec<Segment>>> {
+    /// Takes one block.
+    pub(super) fn feed(&mut self, block: &[u8; BLOCK], limit: usize) -> Fed {
         for byte in block {
             if *byte != b'\n' {
                 self.digits.push(*byte);
                 if self.digits.len() > 20 {
-                    return None;
+                    return Fed::Malformed;
                 }
                 continue;
             }
-            let number = pax::number(&self.digits)?;
+            let Some(number) = pax::number(&self.digits) else { return Fed::Malformed };
             self.digits.clear();
             match self.expected {
-                None => {
-                    let count = usize::try_from(number).ok().filter(|count| *count <= limit)?;
-                    self.expected = Some(count * 2);
-                }
+                None => match usize::try_from(number) {
+                    Ok(count) if count <= limit => self.expected = Some(count * 2),
+                    _ => return Fed::Malformed,
+                },
                 Some(_) => self.numbers.push(number),
             }
             if self.expected == Some(self.numbers.len()) {
                 let pairs = self.numbers.chunks_exact(2);
-                return Some(Some(pairs.map(|pair| Segment { offset: pair[0], length: pair[1] }).collect()));
+                return Fed::Done(pairs.map(|pair| Segment { offset: pair[0], length: pair[1] }).collect());
             }
         }
-        Some(None)
+        Fed::More
     }
 }
