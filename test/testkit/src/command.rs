@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -116,6 +116,23 @@ impl Invocation {
         let began = Instant::now();
         let child = self.command.spawn().unwrap_or_else(|error| panic!("cannot start `{command}`: {error}"));
         Running { child, began, limit: self.limit, command, stdout, stderr }
+    }
+
+    /// Runs it to its end, demands success, and gives the time from before its start to its first byte of output.
+    #[track_caller]
+    pub fn first_byte(mut self) -> Duration {
+        let command = words(&self.command);
+        self.command.stdin(self.stdin()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let began = Instant::now();
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("cannot start `{command}`: {error}"));
+        let mut output = child.stdout.take().expect("it was piped");
+        let read = output.read(&mut [0]).expect("a pipe can be read");
+        let took = began.elapsed();
+        std::io::copy(&mut output, &mut std::io::sink()).expect("a pipe can be read");
+        let status = child.wait().expect("it is our child");
+        assert!(read == 1 && status.success(), "`{command}` ended with {status} after {read} bytes");
+        took
     }
 
     /// Runs it to its end, whatever that is. Panics when it takes too long.

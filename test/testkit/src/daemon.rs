@@ -34,6 +34,8 @@ pub struct Setup {
     pub config: String,
     /// More of its environment.
     pub environment: Vec<(String, String)>,
+    /// How much it logs; `debug` without it.
+    pub log_level: Option<String>,
 }
 
 /// A daemon that runs. Dropping it kills it, every shim and container of it, and removes its folders.
@@ -199,7 +201,7 @@ impl Daemon {
             .arg(self.root())
             .arg("--state")
             .arg(self.state())
-            .args(["--log-level", "debug"]);
+            .args(["--log-level", self.setup.log_level.as_deref().unwrap_or("debug")]);
         command.env("PATH", programs::search_path(&self.setup.path, self.kind != Kind::Debian));
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.scratch.folder());
