@@ -5,6 +5,7 @@
 //! use it. Names are those of containerd and of the OCI specifications.
 
 mod any;
+pub mod attach;
 mod container;
 mod content;
 mod descriptor;

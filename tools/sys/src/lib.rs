@@ -8,7 +8,11 @@
 mod tests;
 
 pub mod beneath;
+pub mod fork;
+pub mod local_socket;
 pub mod loopdev;
+pub mod memory;
 pub mod mount;
+pub mod signal;
 pub mod thread;
 pub mod userns;
