@@ -1,6 +1,7 @@
 //! The developer's one entry: `cargo xtask test` does all that has to pass, the other commands are
 //! its steps. Nothing of it is in the product.
 
+mod dependencies;
 mod layers;
 mod lint;
 mod peers;
@@ -30,7 +31,9 @@ enum Command {
     Layers,
     /// Checks the length of files and that each crate says what it is.
     Shape,
-    /// Format, lints, layers and shape, without running anything.
+    /// Checks licences, sources and the shim's budget of crates.
+    Dependencies,
+    /// Format, lints, layers, shape and dependencies, without running anything.
     Lint,
     /// Brings the programs that berth is compared with, into a cache folder.
     Peers(peers::Options),
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
         Command::Test(options) => suite::run(&root, &options),
         Command::Layers => layers::check(&root),
         Command::Shape => shape::check(&root),
+        Command::Dependencies => dependencies::check(&root),
         Command::Lint => lint::run(&root),
         Command::Peers(options) => peers::bring(&options).map(drop),
     };
