@@ -14,5 +14,6 @@ pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod signal;
+pub mod spawn;
 pub mod thread;
 pub mod userns;
