@@ -1,0 +1,87 @@
+//! The client: a catalog whose handles are a channel in a scope.
+
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_core::{
+    Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope,
+    Snapshotter, Tasks,
+};
+use berth_types::{Result, SnapshotterName};
+
+use crate::bound::Bound;
+use crate::{
+    channel, containers, content, diff, events, images, introspection, leases, namespaces, snapshots, tasks,
+};
+
+/// A daemon at a socket. Clones share the connection.
+#[derive(Clone)]
+pub struct Client {
+    bound: Bound,
+}
+
+impl Client {
+    /// A client of the daemon at a unix socket, given as a path or as `unix://PATH`. Does no I/O: the first
+    /// request connects. Must be called inside a tokio runtime.
+    pub fn connect(address: impl AsRef<Path>) -> Self {
+        let address = address.as_ref();
+        let path = match address.to_str().and_then(|text| text.strip_prefix("unix://")) {
+            Some(path) => PathBuf::from(path),
+            None => address.to_owned(),
+        };
+        Self { bound: Bound::new(channel::open(&path), path.into()) }
+    }
+
+    /// The socket.
+    pub fn address(&self) -> &Path {
+        self.bound.address()
+    }
+
+    /// Whether something listens at the socket, right now. Blocks for one local connect at most.
+    pub fn is_listening(&self) -> bool {
+        UnixStream::connect(self.address()).is_ok()
+    }
+}
+
+impl Catalog for Client {
+    fn namespaces(&self) -> Arc<dyn Namespaces> {
+        Arc::new(namespaces::Remote(self.bound.clone()))
+    }
+
+    fn content(&self, scope: &Scope) -> Arc<dyn ContentStore> {
+        Arc::new(content::Remote(self.bound.to(scope)))
+    }
+
+    fn snapshotter(&self, name: &SnapshotterName, scope: &Scope) -> Result<Arc<dyn Snapshotter>> {
+        Ok(Arc::new(snapshots::Remote { bound: self.bound.to(scope), name: name.to_string() }))
+    }
+
+    fn differ(&self, scope: &Scope) -> Arc<dyn Differ> {
+        Arc::new(diff::Remote(self.bound.to(scope)))
+    }
+
+    fn images(&self, scope: &Scope) -> Arc<dyn Images> {
+        Arc::new(images::Remote(self.bound.to(scope)))
+    }
+
+    fn containers(&self, scope: &Scope) -> Arc<dyn Containers> {
+        Arc::new(containers::Remote(self.bound.to(scope)))
+    }
+
+    fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {
+        Arc::new(leases::Remote(self.bound.to(scope)))
+    }
+
+    fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {
+        Arc::new(tasks::Remote(self.bound.to(scope)))
+    }
+
+    fn events(&self) -> Arc<dyn Events> {
+        Arc::new(events::Remote(self.bound.clone()))
+    }
+
+    fn introspection(&self) -> Arc<dyn Introspection> {
+        Arc::new(introspection::Remote(self.bound.clone()))
+    }
+}
