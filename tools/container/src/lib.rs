@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The low-level runtime: makes a container from an OCI bundle, and runs it.
+//!
+//! What runc does, as a library: namespaces, mounts, cgroups (v1, v2, hybrid), capabilities, seccomp,
+//! hooks, terminals. It is called by the shim in its own process and by `berth oci`. It blocks, keeps
+//! no threads and no globals, never logs (warnings are returned), and never reaps the caller's
+//! children except those that it made and that failed.
+//!
+//! [`Container::create`] → [`Container::start`] → [`Container::delete`] is the whole life.
+
+pub mod container;
+pub mod error;
+pub mod oom;
+pub mod stats;
+
+pub use container::{
+    CgroupDriver, Container, Create, Deletion, Exec, Execed, Keyring, Made, RootSwitch, Stdio, Target,
+};
+pub use error::{Error, ErrorKind, Result};
+pub use oom::{Oom, OomEvents};
+pub use stats::Stats;
