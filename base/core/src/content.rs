@@ -96,6 +96,11 @@ pub trait Ingest: Send {
     /// Where it is.
     async fn status(&self) -> Result<IngestStatus>;
 
+    /// The address that the bytes so far have, where it is known without reading them again.
+    fn digest(&self) -> Option<Digest> {
+        None
+    }
+
     /// Appends: `offset` must be the present end, else [`ErrorKind::OutOfRange`].
     async fn write(&mut self, offset: u64, data: Bytes) -> Result<()>;
 

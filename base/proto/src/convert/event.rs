@@ -118,8 +118,8 @@ pub fn from_envelope(envelope: types::Envelope) -> Result<Envelope> {
     })
 }
 
-/// A topic is a path of identifiers: `/tasks/exit`.
-fn check_topic(topic: &str) -> Result<()> {
+/// Checks a topic: a path of identifiers such as `/tasks/exit`.
+pub fn check_topic(topic: &str) -> Result<()> {
     let wrong = |why: &str| Err(Error::invalid_argument(format!("topic {topic:?} {why}")));
     let Some(path) = topic.strip_prefix('/') else { return wrong("must start with '/'") };
     if path.is_empty() {

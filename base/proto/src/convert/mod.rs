@@ -17,7 +17,7 @@ mod task;
 mod time;
 
 pub use any::{any, from_any, pack, unpack};
-pub use event::{envelope, event, from_envelope, from_event};
+pub use event::{check_topic, envelope, event, from_envelope, from_event};
 pub use parts::{field_mask, from_field_mask, from_labels, labels, mounts, mounts_from};
 pub use snapshot::{snapshot_kind, snapshot_kind_from};
 pub use time::{time, timestamp};

@@ -1,0 +1,172 @@
+//! `containerd.services.snapshots.v1.Snapshots`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use berth_core::{NewSnapshot, Scope, Snapshotter};
+use berth_proto as proto;
+use berth_types::filter::Filters;
+use berth_types::{SnapshotInfo, SnapshotKey, SnapshotterName};
+use proto::containerd::services::snapshots::v1::{self as wire, snapshots_server};
+use proto::convert::{from_field_mask, from_labels, mounts};
+use tonic::{Request, Response, Status};
+
+use crate::headers::scope;
+use crate::shared::{Answers, Shared, existing, in_blocks, ok, optional, required};
+
+/// The service.
+pub(crate) struct Snapshots(pub(crate) Shared);
+
+impl Snapshots {
+    /// The snapshotter of a request. One that is not there is InvalidArgument, as in containerd.
+    fn snapshotter(&self, scope: &Scope, name: &str) -> Result<Arc<dyn Snapshotter>, Status> {
+        if name.is_empty() {
+            return Err(Status::invalid_argument("snapshotter argument missing: invalid argument"));
+        }
+        let name: SnapshotterName = name.parse().map_err(|_| {
+            Status::invalid_argument(format!("snapshotter not loaded: {name}: invalid argument"))
+        })?;
+        ok(self.0.catalog.snapshotter(&name, scope))
+    }
+}
+
+fn new_snapshot(key: &str, parent: &str, labels: HashMap<String, String>) -> Result<NewSnapshot, Status> {
+    Ok(NewSnapshot { key: ok(key.parse())?, parent: optional(parent)?, labels: from_labels(labels) })
+}
+
+fn existing_key(key: &str) -> Result<SnapshotKey, Status> {
+    existing("snapshot", key)
+}
+
+#[tonic::async_trait]
+impl snapshots_server::Snapshots for Snapshots {
+    type ListStream = Answers<wire::ListSnapshotsResponse>;
+
+    async fn prepare(
+        &self,
+        request: Request<wire::PrepareSnapshotRequest>,
+    ) -> Result<Response<wire::PrepareSnapshotResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::PrepareSnapshotRequest { snapshotter, key, parent, labels } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let new = new_snapshot(&key, &parent, labels)?;
+        let change = async move {
+            Ok(wire::PrepareSnapshotResponse { mounts: mounts(snapshotter.prepare(new).await?) })
+        };
+        self.0.mutations.run(change).await
+    }
+
+    async fn view(
+        &self,
+        request: Request<wire::ViewSnapshotRequest>,
+    ) -> Result<Response<wire::ViewSnapshotResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::ViewSnapshotRequest { snapshotter, key, parent, labels } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let new = new_snapshot(&key, &parent, labels)?;
+        let change =
+            async move { Ok(wire::ViewSnapshotResponse { mounts: mounts(snapshotter.view(new).await?) }) };
+        self.0.mutations.run(change).await
+    }
+
+    async fn mounts(
+        &self,
+        request: Request<wire::MountsRequest>,
+    ) -> Result<Response<wire::MountsResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::MountsRequest { snapshotter, key } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let found = ok(snapshotter.mounts(&existing_key(&key)?).await)?;
+        Ok(Response::new(wire::MountsResponse { mounts: mounts(found) }))
+    }
+
+    /// A parent given here is for snapshotters that attach one at commit. None of ours does, so it has to be the
+    /// one that the snapshot has.
+    async fn commit(&self, request: Request<wire::CommitSnapshotRequest>) -> Result<Response<()>, Status> {
+        let scope = scope(&request)?;
+        let wire::CommitSnapshotRequest { snapshotter, name, key, labels, parent } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let name: SnapshotKey = ok(name.parse())?;
+        let key = existing_key(&key)?;
+        let parent: Option<SnapshotKey> = optional(&parent)?;
+        let change = async move {
+            if let Some(parent) = parent {
+                let present = snapshotter.stat(&key).await?.parent;
+                if present.as_ref() != Some(&parent) {
+                    return Err(berth_types::Error::not_implemented(format!(
+                        "snapshot {key} cannot get the parent {parent} when it is committed: \
+                         prepare it on that parent"
+                    )));
+                }
+            }
+            snapshotter.commit(&name, &key, from_labels(labels)).await
+        };
+        self.0.mutations.run(change).await
+    }
+
+    async fn remove(&self, request: Request<wire::RemoveSnapshotRequest>) -> Result<Response<()>, Status> {
+        let scope = scope(&request)?;
+        let wire::RemoveSnapshotRequest { snapshotter, key } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let key = existing_key(&key)?;
+        self.0.mutations.run(async move { snapshotter.remove(&key).await }).await
+    }
+
+    async fn stat(
+        &self,
+        request: Request<wire::StatSnapshotRequest>,
+    ) -> Result<Response<wire::StatSnapshotResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::StatSnapshotRequest { snapshotter, key } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let info = ok(snapshotter.stat(&existing_key(&key)?).await)?;
+        Ok(Response::new(wire::StatSnapshotResponse { info: Some(info.into()) }))
+    }
+
+    async fn update(
+        &self,
+        request: Request<wire::UpdateSnapshotRequest>,
+    ) -> Result<Response<wire::UpdateSnapshotResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::UpdateSnapshotRequest { snapshotter, info, update_mask } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let wire::Info { name, labels, .. } = required("the snapshot", info)?;
+        let key = existing_key(&name)?;
+        let mask = from_field_mask(update_mask);
+        let change = async move {
+            let updated = snapshotter.update(&key, from_labels(labels), &mask).await?;
+            Ok(wire::UpdateSnapshotResponse { info: Some(updated.into()) })
+        };
+        self.0.mutations.run(change).await
+    }
+
+    async fn list(
+        &self,
+        request: Request<wire::ListSnapshotsRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let scope = scope(&request)?;
+        let wire::ListSnapshotsRequest { snapshotter, filters } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let found = ok(snapshotter.list(&ok(Filters::parse(&filters))?).await)?;
+        let blocks =
+            in_blocks::<SnapshotInfo, wire::Info, _>(found, |info| wire::ListSnapshotsResponse { info });
+        Ok(Response::new(blocks))
+    }
+
+    async fn usage(
+        &self,
+        request: Request<wire::UsageRequest>,
+    ) -> Result<Response<wire::UsageResponse>, Status> {
+        let scope = scope(&request)?;
+        let wire::UsageRequest { snapshotter, key } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let usage = ok(snapshotter.usage(&existing_key(&key)?).await)?;
+        Ok(Response::new(usage.into()))
+    }
+
+    async fn cleanup(&self, request: Request<wire::CleanupRequest>) -> Result<Response<()>, Status> {
+        let scope = scope(&request)?;
+        let snapshotter = self.snapshotter(&scope, &request.into_inner().snapshotter)?;
+        self.0.mutations.run(async move { snapshotter.cleanup().await }).await
+    }
+}
