@@ -1,0 +1,282 @@
+//! What every snapshotter with local folders has in common.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use berth_core::{NewSnapshot, Snapshotter};
+use berth_types::filter::Filters;
+use berth_types::{
+    Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotKind, Usage, validate_labels,
+};
+
+use crate::open::OpenError;
+use crate::records::{Record, Records, Removed, Ticket};
+use crate::trees::Trees;
+use crate::usage;
+
+/// When the files of a removed snapshot go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    /// Before the removal answers.
+    Now,
+    /// With the next cleanup.
+    AtCleanup,
+}
+
+/// A snapshot as its mounts depend on it.
+#[derive(Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) id: u64,
+    pub(crate) kind: SnapshotKind,
+    /// The numbers of the parents, nearest first.
+    pub(crate) parents: &'a [u64],
+    pub(crate) labels: &'a Labels,
+}
+
+/// What makes one snapshotter differ from another.
+pub(crate) trait Shape: Send + Sync + 'static {
+    /// Whether such a snapshot has a folder of its own.
+    fn has_folder(&self, place: &Place<'_>) -> bool;
+
+    /// The mode of that folder.
+    fn folder_mode(&self) -> u32;
+
+    /// Fills the folder of a new snapshot.
+    fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()>;
+
+    /// How to mount it.
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount>;
+
+    /// The tree whose usage is the snapshot's.
+    fn tree(&self, trees: &Trees, id: u64) -> PathBuf;
+
+    /// Labels that the snapshotter adds to what it tells.
+    fn add_labels(&self, _trees: &Trees, _id: u64, _labels: &mut Labels) {}
+}
+
+/// A snapshotter of some shape.
+pub(crate) struct Local<S>(Arc<Inner<S>>);
+
+struct Inner<S> {
+    shape: S,
+    trees: Trees,
+    records: Mutex<Records>,
+    removal: Removal,
+    /// One at a time cleans up; the others' work is done by the one before them.
+    cleaning: Mutex<()>,
+}
+
+impl<S: Shape> Local<S> {
+    pub(crate) fn open(root: &Path, shape: S, removal: Removal) -> Result<Self, OpenError> {
+        let failed = |error| OpenError::failed(root, error);
+        let trees = Trees::open(root).map_err(failed)?;
+        let folder = trees.folder().map_err(|error| failed(Error::io("cannot open the folder", error)))?;
+        let mut records = Records::open(folder).map_err(failed)?;
+        if records.rebooted() {
+            let present = |record: &Record| {
+                let place = Place { id: record.id, kind: record.kind, parents: PARENTS, labels: &record.labels };
+                let place = if record.parent.is_some() { place } else { Place { parents: &[], ..place } };
+                !shape.has_folder(&place) || trees.has(record.id)
+            };
+            records.keep_present(present).map_err(failed)?;
+        }
+        let (records, cleaning) = (Mutex::new(records), Mutex::new(()));
+        Ok(Self(Arc::new(Inner { shape, trees, records, removal, cleaning })))
+    }
+
+    /// Runs work on the trees where it may block, to its end even if the caller goes away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner<S>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || work(&inner))
+            .await
+            .map_err(|error| Error::internal("work on a snapshot ended early").caused_by(error))?
+    }
+}
+
+/// Stands for any parents where only their being there counts.
+const PARENTS: &[u64] = &[0];
+
+impl<S: Shape> Inner<S> {
+    fn records(&self) -> MutexGuard<'_, Records> {
+        // Every change of the records is one step after its line is written, so they are always whole.
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn make(&self, new: NewSnapshot, kind: SnapshotKind) -> Result<Vec<Mount>> {
+        validate_labels(&new.labels)?;
+        let labels = new.labels.clone();
+        let mut ticket = self.records().reserve(new, kind)?;
+        let made = self.make_tree(&mut ticket, kind, &labels).and_then(|()| self.records().admit(&ticket));
+        if let Err(error) = made {
+            // The name is free again only when the folder is gone, or a cleanup could meet a successor's.
+            if let Err(error) = self.trees.remove(ticket.id) {
+                tracing::warn!(id = ticket.id, %error, "cannot remove the folder of a failed snapshot");
+            }
+            self.records().release(&ticket);
+            return Err(error);
+        }
+        let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
+        Ok(self.shape.mounts(&self.trees, &place))
+    }
+
+    fn make_tree(&self, ticket: &mut Ticket, kind: SnapshotKind, labels: &Labels) -> Result<()> {
+        loop {
+            let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels };
+            if !self.shape.has_folder(&place) {
+                return Ok(());
+            }
+            match self.trees.make(ticket.id, self.shape.folder_mode()) {
+                Ok(folder) => return self.shape.fill(&self.trees, &folder, &place),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.records().renumber(ticket),
+                Err(error) => {
+                    let path = self.trees.path(ticket.id);
+                    return Err(Error::io(format!("cannot make {}", path.display()), error));
+                }
+            }
+        }
+    }
+
+    fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
+        validate_labels(&labels)?;
+        let id = self.records().begin_commit(name, key)?;
+        let written = self.measure(id, key).and_then(|usage| {
+            self.trees.sync().map_err(|error| Error::io(format!("cannot flush snapshot {key}"), error))?;
+            Ok(usage)
+        });
+        let usage = written.inspect_err(|_| self.records().abandon_commit(name, key))?;
+        let journal = {
+            let mut records = self.records();
+            records.end_commit(name, key, labels, usage)?;
+            records.journal()
+        };
+        let flushed = journal.and_then(|journal| journal.sync_data());
+        flushed.map_err(|error| Error::io(format!("cannot flush the record of snapshot {name}"), error))
+    }
+
+    fn measure(&self, id: u64, key: &SnapshotKey) -> Result<Usage> {
+        let tree = self.shape.tree(&self.trees, id);
+        usage::measure(&tree).map_err(|error| Error::io(format!("cannot measure snapshot {key}"), error))
+    }
+
+    fn remove(&self, key: &SnapshotKey) -> Result<()> {
+        let removed = self.records().remove(key)?;
+        if self.removal == Removal::Now
+            && let Err(error) = self.remove_tree(removed)
+        {
+            // The snapshot is gone for everybody; its files are for the next cleanup.
+            tracing::warn!(%key, %error, "cannot remove the files of a snapshot");
+        }
+        Ok(())
+    }
+
+    fn remove_tree(&self, removed: Removed) -> io::Result<()> {
+        if removed.committed {
+            let journal = self.records().journal()?;
+            journal.sync_data()?;
+        }
+        self.trees.remove(removed.id)
+    }
+
+    fn cleanup(&self) -> Result<()> {
+        let _alone = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = |error| Error::io("cannot clean up snapshots", error);
+        // Names first: a folder made after this look is in nobody's way.
+        let names = self.trees.names().map_err(failed)?;
+        let (known, journal) = {
+            let records = self.records();
+            (records.names(), records.journal().map_err(failed)?)
+        };
+        let stale = |name: &&String| name.parse().is_ok_and(|id| !known.contains(&id)) || name.parse::<u64>().is_err();
+        let stale: Vec<&String> = names.iter().filter(stale).collect();
+        if !stale.is_empty() {
+            // A removal must not come back after its files have gone.
+            journal.sync_data().map_err(failed)?;
+        }
+        for name in stale {
+            if let Err(error) = self.trees.remove_name(name) {
+                tracing::warn!(name, %error, "cannot remove the files of a snapshot");
+            }
+        }
+        self.records().compact().map_err(failed)
+    }
+
+    fn decorated(&self, record: &Record, info: &mut SnapshotInfo) {
+        self.shape.add_labels(&self.trees, record.id, &mut info.labels);
+    }
+}
+
+#[async_trait]
+impl<S: Shape> Snapshotter for Local<S> {
+    async fn stat(&self, key: &SnapshotKey) -> Result<SnapshotInfo> {
+        let records = self.0.records();
+        let record = records.record(key)?;
+        let mut info = record.info(key);
+        self.0.decorated(record, &mut info);
+        Ok(info)
+    }
+
+    async fn update(&self, key: &SnapshotKey, labels: Labels, mask: &FieldMask) -> Result<SnapshotInfo> {
+        validate_labels(&labels)?;
+        let mut records = self.0.records();
+        let mut info = records.update(key, labels, mask)?;
+        self.0.decorated(records.record(key)?, &mut info);
+        Ok(info)
+    }
+
+    async fn usage(&self, key: &SnapshotKey) -> Result<Usage> {
+        let (id, kind, usage) = {
+            let records = self.0.records();
+            let record = records.record(key)?;
+            (record.id, record.kind, record.usage())
+        };
+        if kind != SnapshotKind::Active {
+            return Ok(usage.unwrap_or_default());
+        }
+        let key = key.clone();
+        self.blocking(move |inner| inner.measure(id, &key)).await
+    }
+
+    async fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>> {
+        let records = self.0.records();
+        let record = records.record(key)?;
+        if record.kind == SnapshotKind::Committed {
+            return Err(Error::failed_precondition(format!("snapshot {key} is neither active nor a view")));
+        }
+        let parents = records.chain(record.parent.as_ref())?;
+        let place = Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels };
+        Ok(self.0.shape.mounts(&self.0.trees, &place))
+    }
+
+    async fn prepare(&self, new: NewSnapshot) -> Result<Vec<Mount>> {
+        self.blocking(move |inner| inner.make(new, SnapshotKind::Active)).await
+    }
+
+    async fn view(&self, new: NewSnapshot) -> Result<Vec<Mount>> {
+        self.blocking(move |inner| inner.make(new, SnapshotKind::View)).await
+    }
+
+    async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
+        let (name, key) = (name.clone(), key.clone());
+        self.blocking(move |inner| inner.commit(&name, &key, labels)).await
+    }
+
+    async fn remove(&self, key: &SnapshotKey) -> Result<()> {
+        let key = key.clone();
+        self.blocking(move |inner| inner.remove(&key)).await
+    }
+
+    async fn list(&self, filters: &Filters) -> Result<Vec<SnapshotInfo>> {
+        let inner = &self.0;
+        Ok(inner.records().list(filters, |record, info| inner.decorated(record, info)))
+    }
+
+    async fn cleanup(&self) -> Result<()> {
+        self.blocking(Inner::cleanup).await
+    }
+}

@@ -1,0 +1,164 @@
+//! Snapshots as layers of the kernel's overlay filesystem.
+//!
+//! Snapshot N keeps what it changes in `N/fs`, the overlay's upper folder, beside `N/work` while it is
+//! active. The mounts are the ones that containerd 2.3 gives, word for word, because clients look into
+//! them: a bind mount without parents or of a view of one layer, else an overlay.
+
+mod probe;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_core::Snapshotter;
+use berth_sys::beneath::Owner;
+use berth_types::{Error, Labels, Mount, Result, SnapshotKind};
+use rustix::fs::{AtFlags, CWD};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Local, Place, Removal, Shape};
+use crate::open::OpenError;
+use crate::trees::{Trees, give, make_dir};
+use crate::mapping;
+
+/// The label that tells where a snapshot's own changes are.
+const UPPERDIR_LABEL: &str = "containerd.io/snapshot/overlay.upperdir";
+
+/// `[plugins."io.containerd.snapshotter.v1.overlayfs"]`, with containerd's keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where snapshots are kept instead of the daemon's folder; empty means there.
+    pub root_path: PathBuf,
+    /// Whether each snapshot tells its upper folder in a label.
+    pub upperdir_label: bool,
+    /// Whether a removal answers only when the files are gone.
+    pub sync_remove: bool,
+    /// Whether clients may change the owners of whole trees where the kernel cannot map ids.
+    pub slow_chown: bool,
+    /// More options for overlay mounts, such as `volatile` or `metacopy=on`.
+    pub mount_options: Vec<String>,
+}
+
+/// Opens the snapshots below `root`.
+///
+/// `Skipped` where the kernel refuses an overlay on that filesystem, which is tried once. Blocking.
+pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
+    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
+    let root = std::path::absolute(root)
+        .map_err(|error| OpenError::failed(root, Error::io("cannot tell the folder's full path", error)))?;
+    probe::supported(&root)?;
+    let shape = Overlay {
+        options: options(&root, config.mount_options),
+        remap: probe::maps_ids(),
+        upperdir_label: config.upperdir_label,
+    };
+    let removal = if config.sync_remove { Removal::Now } else { Removal::AtCleanup };
+    Ok(Arc::new(Local::open(&root, shape, removal)?))
+}
+
+/// What introspection tells clients about this snapshotter on this machine.
+pub fn capabilities(config: &Config) -> Vec<&'static str> {
+    let remap = probe::maps_ids().then_some("remap-ids");
+    let only = (!config.slow_chown).then_some("only-remap-ids");
+    remap.into_iter().chain(only).collect()
+}
+
+/// The configured options with those that this machine needs.
+fn options(root: &Path, mut options: Vec<String>) -> Vec<String> {
+    let given = |options: &[String], key: &str| {
+        options.iter().any(|option| option.split('=').next() == Some(key))
+    };
+    if !given(&options, "userxattr") && probe::needs_user_xattrs(root) {
+        options.push("userxattr".into());
+    }
+    if !given(&options, "index") && probe::knows_index() {
+        options.push("index=off".into());
+    }
+    options
+}
+
+struct Overlay {
+    options: Vec<String>,
+    remap: bool,
+    upperdir_label: bool,
+}
+
+fn upper(trees: &Trees, id: u64) -> String {
+    trees.path(id).join("fs").to_string_lossy().into_owned()
+}
+
+impl Overlay {
+    /// Who owns the root of the new tree: root of the user namespace, or who owns the parent's.
+    fn owner(trees: &Trees, place: &Place<'_>) -> Result<Option<Owner>> {
+        if let Some(root) = mapping::root(place.labels)? {
+            return Ok(Some(root));
+        }
+        let Some(parent) = place.parents.first() else { return Ok(None) };
+        let path = upper(trees, *parent);
+        let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(|error| Error::io(format!("cannot look at the parent's tree {path}"), error.into()))?;
+        Ok(Some(Owner { uid: stat.st_uid, gid: stat.st_gid }))
+    }
+}
+
+impl Shape for Overlay {
+    fn has_folder(&self, _place: &Place<'_>) -> bool {
+        true
+    }
+
+    fn folder_mode(&self) -> u32 {
+        0o700
+    }
+
+    fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()> {
+        let owner = Self::owner(trees, place)?;
+        let fill = || {
+            let tree = make_dir(folder, "fs", 0o755)?;
+            if let Some(owner) = owner.filter(|owner| *owner != Owner { uid: 0, gid: 0 }) {
+                give(&tree, owner)?;
+            }
+            if place.kind == SnapshotKind::Active {
+                make_dir(folder, "work", 0o711)?;
+            }
+            Ok(())
+        };
+        fill().map_err(|error| Error::io(format!("cannot fill {}", trees.path(place.id).display()), error))
+    }
+
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
+        let mut options = if self.remap { mapping::options(place.labels) } else { Vec::new() };
+        let writable = place.kind == SnapshotKind::Active;
+        let bound = match place.parents {
+            [] => Some(place.id),
+            [only] if !writable => Some(*only),
+            _ => None,
+        };
+        if let Some(id) = bound {
+            options.extend([if writable { "rw" } else { "ro" }.to_owned(), "rbind".to_owned()]);
+            return vec![mount("bind", upper(trees, id), options)];
+        }
+        if writable {
+            options.push(format!("workdir={}", trees.path(place.id).join("work").display()));
+            options.push(format!("upperdir={}", upper(trees, place.id)));
+        }
+        let lower: Vec<String> = place.parents.iter().map(|id| upper(trees, *id)).collect();
+        options.push(format!("lowerdir={}", lower.join(":")));
+        options.extend_from_slice(&self.options);
+        vec![mount("overlay", "overlay".to_owned(), options)]
+    }
+
+    fn tree(&self, trees: &Trees, id: u64) -> PathBuf {
+        trees.path(id).join("fs")
+    }
+
+    fn add_labels(&self, trees: &Trees, id: u64, labels: &mut Labels) {
+        if self.upperdir_label {
+            labels.insert(UPPERDIR_LABEL.to_owned(), upper(trees, id));
+        }
+    }
+}
+
+fn mount(kind: &str, source: String, options: Vec<String>) -> Mount {
+    Mount { kind: kind.to_owned(), source, target: String::new(), options }
+}
