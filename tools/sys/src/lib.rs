@@ -8,6 +8,7 @@
 mod tests;
 
 pub mod beneath;
+pub mod child;
 pub mod fork;
 pub mod local_socket;
 pub mod loopdev;
