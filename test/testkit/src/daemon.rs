@@ -143,13 +143,18 @@ impl Daemon {
         Ok(self.client(&program))
     }
 
+    /// The `PATH` with which it looks for shims and runc.
+    pub fn search_path(&self) -> std::ffi::OsString {
+        programs::search_path(&self.setup.path, self.kind != Kind::Debian)
+    }
+
     /// A client that takes `--address` and `--namespace` as ctr, berth and nerdctl do.
     pub fn client(&self, program: &Path) -> Invocation {
         Invocation::new(program)
             .arg("--address")
             .arg(self.address())
             .args(["--namespace", self.tag()])
-            .env("PATH", programs::search_path(&self.setup.path, self.kind != Kind::Debian))
+            .env("PATH", self.search_path())
     }
 
     /// Ends the daemon with no chance to tidy up. Its shims and containers go on.
@@ -202,7 +207,7 @@ impl Daemon {
             .arg("--state")
             .arg(self.state())
             .args(["--log-level", self.setup.log_level.as_deref().unwrap_or("debug")]);
-        command.env("PATH", programs::search_path(&self.setup.path, self.kind != Kind::Debian));
+        command.env("PATH", self.search_path());
         command.envs(self.setup.environment.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.scratch.folder());
         command.stdin(Stdio::null()).stderr(log.try_clone().expect("a descriptor can be copied")).stdout(log);
