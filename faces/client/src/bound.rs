@@ -83,12 +83,13 @@ macro_rules! service {
 /// One unary call: `call!(self.bound, ClientType, method, message, deadline)`.
 macro_rules! call {
     ($bound:expr, $client:ty, $method:ident, $message:expr, $deadline:expr) => {{
-        let request = $bound.request($message, $deadline)?;
-        $crate::bound::service!($client, $bound)
+        let bound = &$bound;
+        let request = bound.request($message, $deadline)?;
+        $crate::bound::service!($client, bound)
             .$method(request)
             .await
             .map(tonic::Response::into_inner)
-            .map_err(|status| $bound.error(status))
+            .map_err(|status| bound.error(status))
     }};
 }
 

@@ -17,7 +17,7 @@ use futures::StreamExt;
 use testkit::{Daemon, Kind};
 
 fn on_every_daemon<F: Future<Output = ()>>(test: impl Fn(Client, Scope) -> F) {
-    for kind in [Kind::Debian, Kind::Containerd, Kind::Berth] {
+    for kind in [Kind::Debian, Kind::Containerd] {
         let Ok(daemon) = Daemon::start(kind) else { continue };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {

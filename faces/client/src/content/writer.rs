@@ -3,6 +3,8 @@
 //! Each message is answered, in order. Writes go out without waiting for the answers of those before, up to
 //! [`AHEAD`]; whoever needs the state (a commit, a status) waits for them all.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use berth_core::{CommitRequest, Ingest, IngestRequest};
 use berth_proto::containerd::services::content::v1 as proto;
@@ -11,6 +13,7 @@ use berth_types::{Digest, Error, IngestStatus, Result};
 use bytes::Bytes;
 use futures::FutureExt;
 use proto::WriteAction;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
@@ -24,6 +27,9 @@ const MESSAGE: usize = 1 << 20;
 /// Messages that may be without an answer.
 const AHEAD: usize = 8;
 
+/// How long the answers to the last messages of an abandoned ingest are waited for.
+const LINGER: Duration = Duration::from_secs(10);
+
 pub(super) struct Remote {
     bound: Bound,
     request: IngestRequest,
@@ -31,7 +37,8 @@ pub(super) struct Remote {
     opened: IngestStatus,
     /// Nothing after the commit, whose answer was the last.
     outbound: Option<mpsc::Sender<proto::WriteContentRequest>>,
-    inbound: Streaming<proto::WriteContentResponse>,
+    /// Nothing once it is dropped.
+    inbound: Option<Streaming<proto::WriteContentResponse>>,
     /// Where the next byte goes, counting those that are on their way.
     offset: u64,
     unanswered: usize,
@@ -55,12 +62,26 @@ impl Remote {
         let answer = inbound.message().await.map_err(|status| bound.error(status))?;
         let opened = opened(&request, &answer.ok_or_else(|| closed(&request))?)?;
         let offset = opened.offset;
-        Ok(Self { bound, request, opened, outbound: Some(outbound), inbound, offset, unanswered: 0 })
+        Ok(Self {
+            bound,
+            request,
+            opened,
+            outbound: Some(outbound),
+            inbound: Some(inbound),
+            offset,
+            unanswered: 0,
+        })
+    }
+
+    /// The next answer, nothing at their end.
+    async fn next(&mut self) -> Result<Option<proto::WriteContentResponse>> {
+        let Some(inbound) = &mut self.inbound else { return Ok(None) };
+        inbound.message().await.map_err(|status| self.bound.error(status))
     }
 
     /// Waits for the next answer.
     async fn answer(&mut self) -> Result<proto::WriteContentResponse> {
-        let message = self.inbound.message().await.map_err(|status| self.bound.error(status))?;
+        let message = self.next().await?;
         self.unanswered = self.unanswered.saturating_sub(1);
         message.ok_or_else(|| {
             let text = format!("the daemon ended the ingest {} early", self.request.reference);
@@ -80,12 +101,8 @@ impl Remote {
     async fn send(&mut self, message: proto::WriteContentRequest) -> Result<()> {
         // Answers that have come are taken at once, so that a failure is seen as early as can be.
         while self.unanswered > 0 {
-            match self.inbound.message().now_or_never() {
-                Some(Ok(Some(_))) => self.unanswered -= 1,
-                Some(Ok(None)) => {
-                    return Err(self.answer().await.err().unwrap_or_else(|| closed(&self.request)));
-                }
-                Some(Err(status)) => return Err(self.bound.error(status)),
+            match self.answer().now_or_never() {
+                Some(answer) => drop(answer?),
                 None => break,
             }
         }
@@ -124,6 +141,20 @@ fn opened(request: &IngestRequest, answer: &proto::WriteContentResponse) -> Resu
         started_at: time(answer.started_at),
         updated_at: time(answer.updated_at),
     })
+}
+
+/// Resetting the stream would throw away what is on its way. So the writing half is closed, and the answers are
+/// read to their end, for as long as a local daemon may reasonably take.
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if self.outbound.take().is_none() || self.unanswered == 0 {
+            return;
+        }
+        let (Some(mut inbound), Ok(runtime)) = (self.inbound.take(), Handle::try_current()) else { return };
+        runtime.spawn(tokio::time::timeout(LINGER, async move {
+            while let Ok(Some(_)) = inbound.message().await {}
+        }));
+    }
 }
 
 #[async_trait]
@@ -184,7 +215,7 @@ impl Ingest for Remote {
         let last = self.settle(0).await?;
         self.outbound = None;
         // Reading to the end tells the daemon's last word.
-        while self.inbound.message().await.map_err(|status| self.bound.error(status))?.is_some() {}
+        while self.next().await?.is_some() {}
         let digest = last.map(|answer| answer.digest).unwrap_or_default();
         digest.parse()
     }
