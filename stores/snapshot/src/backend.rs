@@ -77,7 +77,8 @@ impl<S: Shape> Local<S> {
         let mut records = Records::open(folder).map_err(failed)?;
         if records.rebooted() {
             let present = |record: &Record| {
-                let place = Place { id: record.id, kind: record.kind, parents: PARENTS, labels: &record.labels };
+                let place =
+                    Place { id: record.id, kind: record.kind, parents: PARENTS, labels: &record.labels };
                 let place = if record.parent.is_some() { place } else { Place { parents: &[], ..place } };
                 !shape.has_folder(&place) || trees.has(record.id)
             };
@@ -192,7 +193,9 @@ impl<S: Shape> Inner<S> {
             let records = self.records();
             (records.names(), records.journal().map_err(failed)?)
         };
-        let stale = |name: &&String| name.parse().is_ok_and(|id| !known.contains(&id)) || name.parse::<u64>().is_err();
+        let stale = |name: &&String| {
+            name.parse().is_ok_and(|id| !known.contains(&id)) || name.parse::<u64>().is_err()
+        };
         let stale: Vec<&String> = names.iter().filter(stale).collect();
         if !stale.is_empty() {
             // A removal must not come back after its files have gone.

@@ -1,7 +1,7 @@
 //! The file that the records are read from: one line for each change.
 //!
 //! A line is its own checksum, a blank and JSON. What is written survives the end of the process; what
-//! has to survive a power cut is flushed by the one who asks for it ([`Journal::flush`]). A last line
+//! has to survive a power cut is flushed by the one who asks for it ([`Journal::file`]). A last line
 //! that is not whole was never acknowledged and is cut off; damage before it costs that line only, and
 //! a copy of the file is kept for whoever wants to look.
 
@@ -94,11 +94,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Waits until every line is on the disk.
-    pub(crate) fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
     /// A handle to flush without holding the journal.
     pub(crate) fn file(&self) -> io::Result<File> {
         self.file.try_clone()
@@ -189,7 +184,9 @@ fn render(line: &impl Serialize) -> io::Result<Vec<u8>> {
 
 /// FNV-1a: against torn writes and rot, not against an enemy, who could write the right sum as well.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn keep_copy(folder: &OwnedFd, bytes: &[u8]) -> io::Result<()> {

@@ -45,7 +45,9 @@ mod tests {
         let both = labels("5:9:1,0:1000:65536", "0:2000:1");
         assert_eq!(root(&both).unwrap(), Some(Owner { uid: 1000, gid: 2000 }));
         assert_eq!(options(&both), ["uidmap=5:9:1,0:1000:65536", "gidmap=0:2000:1"]);
-        for bad in [labels("", "0:1:1"), labels("0:1:1", "1:1:1"), labels("0:1", "0:1:1"), labels("x", "0:1:1")] {
+        for bad in
+            [labels("", "0:1:1"), labels("0:1:1", "1:1:1"), labels("0:1", "0:1:1"), labels("x", "0:1:1")]
+        {
             assert!(root(&bad).is_err(), "{bad:?}");
         }
     }

@@ -193,12 +193,8 @@ impl Records {
 
     /// Drops every record whose folder `present` doesn't find, and what stands on it.
     pub(crate) fn keep_present(&mut self, present: impl Fn(&Record) -> bool) -> Result<()> {
-        let missing: Vec<_> = self
-            .records
-            .iter()
-            .filter(|(_, record)| !present(record))
-            .map(|(key, _)| key.clone())
-            .collect();
+        let missing: Vec<_> =
+            self.records.iter().filter(|(_, record)| !present(record)).map(|(key, _)| key.clone()).collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -226,7 +222,9 @@ impl Records {
     }
 
     fn forget_child(&mut self, parent: Option<&SnapshotKey>) {
-        let Some(id) = parent.and_then(|parent| self.records.get(parent)).map(|parent| parent.id) else { return };
+        let Some(id) = parent.and_then(|parent| self.records.get(parent)).map(|parent| parent.id) else {
+            return;
+        };
         if let Some(count) = self.children.get_mut(&id) {
             *count -= 1;
             if *count == 0 {
@@ -239,7 +237,11 @@ impl Records {
         self.records.get(key).ok_or_else(|| Error::not_found(format!("snapshot {key} does not exist")))
     }
 
-    pub(crate) fn list(&self, filters: &Filters, with: impl Fn(&Record, &mut SnapshotInfo)) -> Vec<SnapshotInfo> {
+    pub(crate) fn list(
+        &self,
+        filters: &Filters,
+        with: impl Fn(&Record, &mut SnapshotInfo),
+    ) -> Vec<SnapshotInfo> {
         let mut found = Vec::new();
         for (key, record) in &self.records {
             let mut info = record.info(key);
@@ -266,10 +268,9 @@ impl Records {
     pub(crate) fn reserve(&mut self, new: NewSnapshot, kind: SnapshotKind) -> Result<Ticket> {
         let key = &new.key;
         if let Some(parent) = &new.parent {
-            let record = self
-                .records
-                .get(parent)
-                .ok_or_else(|| Error::not_found(format!("parent {parent} of snapshot {key} does not exist")))?;
+            let record = self.records.get(parent).ok_or_else(|| {
+                Error::not_found(format!("parent {parent} of snapshot {key} does not exist"))
+            })?;
             if record.kind != SnapshotKind::Committed {
                 return Err(Error::invalid_argument(format!("parent {parent} is not a committed snapshot")));
             }
@@ -333,10 +334,17 @@ impl Records {
         Ok(())
     }
 
-    pub(crate) fn update(&mut self, key: &SnapshotKey, labels: Labels, mask: &FieldMask) -> Result<SnapshotInfo> {
+    pub(crate) fn update(
+        &mut self,
+        key: &SnapshotKey,
+        labels: Labels,
+        mask: &FieldMask,
+    ) -> Result<SnapshotInfo> {
         let bad = |path: &&String| *path != "labels" && !path.starts_with("labels.");
         if let Some(path) = mask.paths().iter().find(bad) {
-            return Err(Error::invalid_argument(format!("cannot update {path:?} of snapshot {key}: only labels")));
+            return Err(Error::invalid_argument(format!(
+                "cannot update {path:?} of snapshot {key}: only labels"
+            )));
         }
         let mut record = self.record(key)?.clone();
         mask.merge_map("labels", &mut record.labels, &labels);
@@ -399,7 +407,9 @@ impl Records {
             return Err(Error::failed_precondition(format!("cannot remove snapshot {key}: it has children")));
         }
         if self.held.contains(key) {
-            return Err(Error::failed_precondition(format!("cannot remove snapshot {key}: it is being committed")));
+            return Err(Error::failed_precondition(format!(
+                "cannot remove snapshot {key}: it is being committed"
+            )));
         }
         let line = Line { drop: Some(key.clone()), used: Some(self.last), ..Line::default() };
         self.write(&line, Purpose::Shrink, key)?;
@@ -424,7 +434,8 @@ impl Records {
 
     fn rewrite(&mut self) -> io::Result<()> {
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-        let head = Line { used: Some(self.last), boot: Some(boot), version: Some(VERSION), ..Line::default() };
+        let head =
+            Line { used: Some(self.last), boot: Some(boot), version: Some(VERSION), ..Line::default() };
         // Parents before children, so that counting while reading works.
         let mut living: Vec<_> = self.records.iter().collect();
         living.sort_by_key(|(_, record)| record.id);
@@ -446,6 +457,7 @@ mod kind {
     use berth_types::SnapshotKind;
     use serde::{Deserialize, Deserializer, Serializer};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
     pub(super) fn serialize<S: Serializer>(kind: &SnapshotKind, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(match kind {
             SnapshotKind::View => "view",

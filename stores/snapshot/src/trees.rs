@@ -27,9 +27,10 @@ impl Trees {
         let failed = |what: &str, error| Error::io(format!("cannot {what} {}", root.display()), error);
         fs::create_dir_all(root).map_err(|error| failed("make", error))?;
         // Whoever can enter sees the files of every container.
-        fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(|error| failed("close", error))?;
-        let lock =
-            rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty()).map_err(|error| failed("open", error.into()))?;
+        fs::set_permissions(root, fs::Permissions::from_mode(0o700))
+            .map_err(|error| failed("close", error))?;
+        let lock = rustix::fs::openat(CWD, root, DIRECTORY, Mode::empty())
+            .map_err(|error| failed("open", error.into()))?;
         match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
@@ -42,10 +43,13 @@ impl Trees {
         }
         let path = root.join("snapshots");
         match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed("make a folder in", error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(failed("make a folder in", error));
+            }
             _ => {}
         }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(|error| failed("close", error))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700))
+            .map_err(|error| failed("close", error))?;
         let trees = Root::open(&path).map_err(|error| failed("open", error))?;
         Ok(Self { path, root: trees, lock })
     }

@@ -6,7 +6,9 @@
 //! deadlines ([`wait`]). Whatever a test makes on the machine carries its [`Scratch`]'s tag, so
 //! that its removal, and the check that nothing is left, touch nobody else's.
 
+pub mod conformance;
 pub mod need;
+pub mod tree;
 pub mod wait;
 
 mod command;

@@ -145,7 +145,9 @@ fn run(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()> {
             Ok(0) => return Ok(()),
             Ok(copied) => at += copied as u64,
             Err(Errno::INTR) => {}
-            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => return by_hand(from, to, at, end),
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                return by_hand(from, to, at, end);
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -167,13 +169,7 @@ fn by_hand(from: &File, to: &File, mut at: u64, end: u64) -> io::Result<()> {
 }
 
 /// Owner, mode, attributes and times of what has no descriptor for them.
-fn finish(
-    from: &OwnedFd,
-    to: BorrowedFd<'_>,
-    name: &CString,
-    stat: &Stat,
-    kind: FileType,
-) -> io::Result<()> {
+fn finish(from: &OwnedFd, to: BorrowedFd<'_>, name: &CString, stat: &Stat, kind: FileType) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
     rustix::fs::chownat(to, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
     let (source, copy) = (through_proc(from.as_fd(), name), through_proc(to, name));

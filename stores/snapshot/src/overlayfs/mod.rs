@@ -17,9 +17,9 @@ use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
+use crate::mapping;
 use crate::open::OpenError;
 use crate::trees::{Trees, give, make_dir};
-use crate::mapping;
 
 /// The label that tells where a snapshot's own changes are.
 const UPPERDIR_LABEL: &str = "containerd.io/snapshot/overlay.upperdir";
@@ -66,9 +66,8 @@ pub fn capabilities(config: &Config) -> Vec<&'static str> {
 
 /// The configured options with those that this machine needs.
 fn options(root: &Path, mut options: Vec<String>) -> Vec<String> {
-    let given = |options: &[String], key: &str| {
-        options.iter().any(|option| option.split('=').next() == Some(key))
-    };
+    let given =
+        |options: &[String], key: &str| options.iter().any(|option| option.split('=').next() == Some(key));
     if !given(&options, "userxattr") && probe::needs_user_xattrs(root) {
         options.push("userxattr".into());
     }

@@ -34,7 +34,9 @@ pub(super) fn supported(root: &Path) -> Result<(), OpenError> {
             "the filesystem of {} does not tell the types of directory entries (d_type), which overlays need; for xfs, format it with ftype=1",
             root.display()
         ))),
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::NOSPC | Errno::IO | Errno::ROFS)) => {
+        Err(error)
+            if matches!(Errno::from_io_error(&error), Some(Errno::NOSPC | Errno::IO | Errno::ROFS)) =>
+        {
             Err(failed(error))
         }
         Err(error) => Err(OpenError::Skipped(format!(

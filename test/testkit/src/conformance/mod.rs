@@ -1,0 +1,3 @@
+//! Suites that every implementation of a seam has to pass, locally and through client and server.
+
+pub mod snapshot;

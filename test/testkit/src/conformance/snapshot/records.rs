@@ -1,0 +1,207 @@
+//! What is told of snapshots.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use berth_core::Snapshotter;
+use berth_types::filter::Filters;
+use berth_types::{ErrorKind, FieldMask, SnapshotKind};
+
+use super::{Fixture, key, labels, new};
+use crate::Scratch;
+
+fn kind<T: std::fmt::Debug>(result: berth_types::Result<T>) -> ErrorKind {
+    result.expect_err("this has to fail").kind()
+}
+
+pub(super) async fn an_active_snapshot_becomes_a_committed_one(f: Fixture) {
+    let before = SystemTime::now();
+    f.prepare("active", "").await.expect("prepare");
+    let info = f.snapshots().stat(&key("active")).await.expect("stat");
+    assert_eq!((info.kind, info.key, info.parent), (SnapshotKind::Active, key("active"), None));
+    assert_eq!(info.created_at, info.updated_at);
+    assert!(info.created_at >= before && info.created_at <= SystemTime::now());
+    f.commit("base", "active").await.expect("commit");
+    assert_eq!(kind(f.snapshots().stat(&key("active")).await), ErrorKind::NotFound);
+    let info = f.snapshots().stat(&key("base")).await.expect("stat");
+    assert_eq!((info.kind, info.parent), (SnapshotKind::Committed, None));
+    f.prepare("active", "base").await.expect("the name is free again");
+    let info = f.snapshots().stat(&key("active")).await.expect("stat");
+    assert_eq!(info.parent, Some(key("base")));
+    f.view("view", "base").await.expect("view");
+    let info = f.snapshots().stat(&key("view")).await.expect("stat");
+    assert_eq!((info.kind, info.parent), (SnapshotKind::View, Some(key("base"))));
+}
+
+pub(super) async fn names_are_taken_once(f: Fixture) {
+    f.layer("base", "", |_| {}).await;
+    f.prepare("a", "").await.expect("prepare");
+    f.prepare("b", "base").await.expect("prepare");
+    assert_eq!(kind(f.prepare("a", "").await), ErrorKind::AlreadyExists);
+    assert_eq!(kind(f.prepare("base", "").await), ErrorKind::AlreadyExists);
+    assert_eq!(kind(f.view("b", "base").await), ErrorKind::AlreadyExists);
+    assert_eq!(kind(f.commit("base", "a").await), ErrorKind::AlreadyExists);
+    assert_eq!(kind(f.commit("b", "a").await), ErrorKind::AlreadyExists);
+    f.commit("c", "a").await.expect("the failed commits changed nothing");
+}
+
+pub(super) async fn parents_have_to_be_committed(f: Fixture) {
+    f.prepare("active", "").await.expect("prepare");
+    f.layer("base", "", |_| {}).await;
+    f.view("view", "base").await.expect("view");
+    for parent in ["active", "view"] {
+        assert_eq!(kind(f.prepare("new", parent).await), ErrorKind::InvalidArgument, "{parent}");
+        assert_eq!(kind(f.view("new", parent).await), ErrorKind::InvalidArgument, "{parent}");
+    }
+    assert_eq!(kind(f.prepare("new", "missing").await), ErrorKind::NotFound);
+    assert_eq!(kind(f.view("new", "missing").await), ErrorKind::NotFound);
+    f.prepare("new", "base").await.expect("the name is still free");
+}
+
+pub(super) async fn what_has_children_stays(f: Fixture) {
+    f.layer("one", "", |_| {}).await;
+    f.layer("two", "one", |_| {}).await;
+    f.prepare("active", "two").await.expect("prepare");
+    f.view("view", "two").await.expect("view");
+    for parent in ["one", "two"] {
+        assert_eq!(kind(f.snapshots().remove(&key(parent)).await), ErrorKind::FailedPrecondition);
+    }
+    f.snapshots().remove(&key("active")).await.expect("remove a leaf");
+    assert_eq!(kind(f.snapshots().remove(&key("two")).await), ErrorKind::FailedPrecondition);
+    for leaf in ["view", "two", "one"] {
+        f.snapshots().remove(&key(leaf)).await.expect("remove a leaf");
+    }
+    assert!(f.snapshots().list(&Filters::default()).await.expect("list").is_empty());
+}
+
+pub(super) async fn what_is_not_there_is_not_found(f: Fixture) {
+    let (missing, s) = (key("missing"), f.snapshots());
+    assert_eq!(kind(s.stat(&missing).await), ErrorKind::NotFound);
+    assert_eq!(kind(s.usage(&missing).await), ErrorKind::NotFound);
+    assert_eq!(kind(s.mounts(&missing).await), ErrorKind::NotFound);
+    assert_eq!(kind(s.remove(&missing).await), ErrorKind::NotFound);
+    assert_eq!(kind(s.commit(&key("x"), &missing, labels(&[])).await), ErrorKind::NotFound);
+    assert_eq!(kind(s.update(&missing, labels(&[]), &FieldMask::all()).await), ErrorKind::NotFound);
+}
+
+pub(super) async fn only_labels_change(f: Fixture) {
+    f.layer("base", "", |_| {}).await;
+    f.prepare("active", "base").await.expect("prepare");
+    f.view("view", "base").await.expect("view");
+    for name in ["base", "active", "view"] {
+        let (name, s) = (key(name), f.snapshots());
+        let before = s.stat(&name).await.expect("stat");
+        let all = labels(&[("one", "1"), ("two", "2"), ("three", "3")]);
+        let after = s.update(&name, all.clone(), &FieldMask::all()).await.expect("update");
+        assert_eq!(after.labels, all);
+        assert_eq!((after.kind, after.created_at), (before.kind, before.created_at));
+        assert_eq!((&after.parent, &after.key), (&before.parent, &name));
+        assert!(after.updated_at >= before.updated_at);
+        let some = labels(&[("one", "changed"), ("four", "4")]);
+        let mask = FieldMask::new(["labels.one", "labels.two"]);
+        let after = s.update(&name, some, &mask).await.expect("update");
+        assert_eq!(after.labels, labels(&[("one", "changed"), ("three", "3")]));
+        let after =
+            s.update(&name, labels(&[("x", "y")]), &FieldMask::new(["labels"])).await.expect("update");
+        assert_eq!(after.labels, labels(&[("x", "y")]));
+        assert_eq!(s.stat(&name).await.expect("stat"), after);
+        for field in ["parent", "kind", "name"] {
+            let refused = s.update(&name, labels(&[]), &FieldMask::new([field])).await;
+            assert_eq!(kind(refused), ErrorKind::InvalidArgument, "{field}");
+        }
+    }
+}
+
+pub(super) async fn labels_do_not_pass_to_the_committed_one(f: Fixture) {
+    let mut request = new("active", "");
+    request.labels = labels(&[("mine", "1")]);
+    f.snapshots().prepare(request).await.expect("prepare");
+    let info = f.snapshots().stat(&key("active")).await.expect("stat");
+    assert_eq!(info.labels, labels(&[("mine", "1")]));
+    let committed = labels(&[("other", "2")]);
+    f.snapshots().commit(&key("base"), &key("active"), committed.clone()).await.expect("commit");
+    assert_eq!(f.snapshots().stat(&key("base")).await.expect("stat").labels, committed);
+    let mut request = new("too-long", "");
+    request.labels = labels(&[("long", &"x".repeat(5000))]);
+    assert_eq!(kind(f.snapshots().prepare(request).await), ErrorKind::InvalidArgument);
+}
+
+pub(super) async fn filters_choose(f: Fixture) {
+    f.layer("base", "", |_| {}).await;
+    for (name, parent, value) in [("a", "base", "1"), ("b", "base", "2"), ("c", "", "2")] {
+        let mut request = new(name, parent);
+        request.labels = labels(&[("l", value)]);
+        f.snapshots().prepare(request).await.expect("prepare");
+    }
+    f.view("v", "base").await.expect("view");
+    for (filters, expected) in [
+        (&[][..], "a b base c v"),
+        (&["kind==active"], "a b c"),
+        (&["kind==committed", "kind==view"], "base v"),
+        (&["parent==base"], "a b v"),
+        (&["name==b"], "b"),
+        (&["labels.l==2"], "b c"),
+        (&["labels.l==2,parent==base"], "b"),
+        (&["name==nothing"], ""),
+    ] {
+        let found = f.snapshots().list(&Filters::parse(filters).expect("a filter")).await.expect("list");
+        let names: BTreeSet<String> = found.iter().map(|info| info.key.to_string()).collect();
+        let expected: BTreeSet<String> = expected.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(names, expected, "{filters:?}");
+    }
+    for info in f.snapshots().list(&Filters::default()).await.expect("list") {
+        assert_eq!(f.snapshots().stat(&info.key).await.expect("stat"), info);
+    }
+}
+
+pub(super) async fn committed_snapshots_have_no_mounts(f: Fixture) {
+    f.layer("base", "", |_| {}).await;
+    assert_eq!(kind(f.snapshots().mounts(&key("base")).await), ErrorKind::FailedPrecondition);
+    assert_eq!(kind(f.commit("again", "base").await), ErrorKind::FailedPrecondition);
+    let view = f.view("view", "base").await.expect("view");
+    assert_eq!(f.snapshots().mounts(&key("view")).await.expect("mounts"), view);
+    assert_eq!(kind(f.commit("seen", "view").await), ErrorKind::FailedPrecondition);
+    let active = f.prepare("active", "base").await.expect("prepare");
+    assert_eq!(f.snapshots().mounts(&key("active")).await.expect("mounts"), active);
+}
+
+pub(super) async fn one_of_many_makers_of_a_name_wins(f: Fixture) {
+    f.layer("base", "", |_| {}).await;
+    let tries = (0..8).map(|_| f.prepare("same", "base"));
+    let results = futures::future::join_all(tries).await;
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    for result in results {
+        if let Err(error) = result {
+            assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        }
+    }
+    let commits = futures::future::join_all((0..8).map(|_| f.commit("done", "same"))).await;
+    assert_eq!(commits.iter().filter(|result| result.is_ok()).count(), 1);
+    assert_eq!(f.snapshots().stat(&key("done")).await.expect("stat").parent, Some(key("base")));
+}
+
+pub(super) async fn everything_is_there_after_reopening(open: &impl Fn(&Path) -> Arc<dyn Snapshotter>) {
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let fixture = |scratch| Fixture { snapshots: Some(open(&root)), scratch };
+    let mut f = fixture(scratch);
+    f.layer("base", "", |point| std::fs::write(point.join("file"), "text").expect("write")).await;
+    let active = f.prepare("active", "base").await.expect("prepare");
+    f.view("view", "base").await.expect("view");
+    f.prepare("gone", "base").await.expect("prepare");
+    f.snapshots().remove(&key("gone")).await.expect("remove");
+    let usage = f.snapshots().usage(&key("base")).await.expect("usage");
+    let all = f.snapshots().list(&Filters::default()).await.expect("list");
+    f.snapshots = None;
+    f.snapshots = Some(open(&root));
+    assert_eq!(f.snapshots().list(&Filters::default()).await.expect("list"), all);
+    assert_eq!(f.snapshots().mounts(&key("active")).await.expect("mounts"), active);
+    assert_eq!(f.snapshots().usage(&key("base")).await.expect("usage"), usage);
+    f.snapshots().cleanup().await.expect("cleanup");
+    let point = f.mount("active", &active);
+    assert_eq!(std::fs::read_to_string(point.join("file")).expect("read"), "text");
+    f.unmount("active");
+    f.prepare("gone", "base").await.expect("the name is free");
+}
