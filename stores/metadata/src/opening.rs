@@ -1,0 +1,177 @@
+//! Finding the database: whole, new, of an earlier format, or damaged.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use berth_types::{Error, Result};
+
+use crate::codec::{Damaged, Decoder, Encoder};
+use crate::key::{Kind, key};
+use crate::record::Record;
+use crate::storage::{Check, Durability, Read, Redb, Storage, StorageError, Write};
+
+/// The format that this build writes. A database with a greater one was written by a daemon that
+/// stores something this one cannot keep true. Fields that are added to records don't raise it.
+const SCHEMA: u64 = 1;
+
+/// A file up to this size is checked page by page when it is opened, which takes some
+/// milliseconds at most; a larger one is checked after a crash only.
+const CHECKED: u64 = 8 << 20;
+
+/// How the database was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// There was none.
+    New,
+    /// As it was left.
+    Existing,
+    /// It could not be used: it is kept aside, and a new one was begun. Nothing that the
+    /// backends hold is removed until somebody asks for it.
+    Rebuilt {
+        /// Where the old one is.
+        kept: PathBuf,
+        /// What was wrong with it.
+        why: String,
+    },
+}
+
+impl Opening {
+    /// Where a database that could not be used is kept.
+    pub fn rebuilt(&self) -> Option<&Path> {
+        match self {
+            Self::Rebuilt { kept, .. } => Some(kept),
+            Self::New | Self::Existing => None,
+        }
+    }
+}
+
+pub(crate) fn open(path: &Path) -> Result<(Redb, Opening)> {
+    if let Some(folder) = path.parent() {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| Error::io(format!("cannot make the folder {}", folder.display()), source))?;
+    }
+    let size = match fs::metadata(path) {
+        Ok(found) => found.len(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+        Err(source) => return Err(Error::io(format!("cannot look at {}", path.display()), source)),
+    };
+    match attempt(path, size) {
+        Ok(storage) => Ok((storage, if size == 0 { Opening::New } else { Opening::Existing })),
+        Err(Unusable::Storage(error @ (StorageError::InUse { .. } | StorageError::Io { .. }))) => {
+            Err(error.into())
+        }
+        Err(unusable) => {
+            let why = unusable.why();
+            let kept = set_aside(path)?;
+            tracing::error!(
+                database = %path.display(), kept = %kept.display(), why,
+                "the metadata database cannot be used, a new one is begun"
+            );
+            let storage = attempt(path, 0).map_err(Unusable::into_error)?;
+            Ok((storage, Opening::Rebuilt { kept, why }))
+        }
+    }
+}
+
+/// Why a file cannot be used.
+enum Unusable {
+    Storage(StorageError),
+    Read(Error),
+    Later(u64),
+}
+
+impl Unusable {
+    fn why(self) -> String {
+        self.into_error().chain()
+    }
+
+    fn into_error(self) -> Error {
+        match self {
+            Self::Storage(error) => error.into(),
+            Self::Read(error) => error,
+            Self::Later(schema) => Error::failed_precondition(format!(
+                "it has format {schema}, and this daemon knows formats up to {SCHEMA}: use the daemon that wrote it"
+            )),
+        }
+    }
+}
+
+fn attempt(path: &Path, size: u64) -> Result<Redb, Unusable> {
+    let check = if size > 0 && size <= CHECKED { Check::Everything } else { Check::Header };
+    let storage = Redb::open(path, check).map_err(Unusable::Storage)?;
+    prepare(&storage)?;
+    Ok(storage)
+}
+
+/// Checks the format, and brings an earlier one up to date in one commit.
+fn prepare(storage: &dyn Storage) -> Result<(), Unusable> {
+    let meta = key(Kind::Meta, &["schema"]);
+    let mut found = None;
+    storage
+        .view(&mut |read: &dyn Read| {
+            found = match read.load(&meta)? {
+                Some(value) => Some(crate::record::decode::<Schema>(&meta, &value)?.0),
+                None => None,
+            };
+            Ok(())
+        })
+        .map_err(Unusable::Read)?;
+    match found {
+        Some(SCHEMA) => Ok(()),
+        Some(later) if later > SCHEMA => Err(Unusable::Later(later)),
+        earlier => {
+            let mut failed = None;
+            let written = storage.update(&mut |records: &mut dyn Write| {
+                let migrated = migrate(records, earlier.unwrap_or(0))
+                    .and_then(|()| records.store(&meta, &Schema(SCHEMA).write(Encoder::new()).finish()));
+                match migrated {
+                    Ok(_) => Some(Durability::Synced),
+                    Err(error) => {
+                        failed = Some(error);
+                        None
+                    }
+                }
+            });
+            match failed {
+                Some(error) => Err(Unusable::Read(error)),
+                None => written.map_err(Unusable::Storage),
+            }
+        }
+    }
+}
+
+/// One step from each format to the next; format 0 is a database without records.
+const MIGRATIONS: [fn(&mut dyn Write) -> Result<()>; SCHEMA as usize] = [|_| Ok(())];
+
+fn migrate(records: &mut dyn Write, from: u64) -> Result<()> {
+    MIGRATIONS.iter().skip(from as usize).try_for_each(|step| step(records))
+}
+
+struct Schema(u64);
+
+impl Record for Schema {
+    fn write(&self, to: Encoder) -> Encoder {
+        to.number(self.0)
+    }
+
+    fn read(from: &mut Decoder<'_>) -> std::result::Result<Self, Damaged> {
+        Ok(Self(from.number()?))
+    }
+}
+
+/// Renames the file so that it says what it is and nothing overwrites it.
+fn set_aside(path: &Path) -> Result<PathBuf> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".unusable-{}", since.as_millis()));
+    let kept = path.with_file_name(name);
+    fs::rename(path, &kept)
+        .map_err(|source| Error::io(format!("cannot set {} aside", path.display()), source))?;
+    Ok(kept)
+}

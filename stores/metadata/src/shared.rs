@@ -1,0 +1,50 @@
+//! What every view works on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use berth_core::{ContentStore, Deletion, Snapshotter};
+use berth_types::{Namespace, Result, SnapshotterName};
+use tokio::sync::watch;
+
+use crate::config::Sharing;
+use crate::gc::Schedule;
+use crate::ledger::Ledger;
+use crate::locks::Locks;
+use crate::sequence::Sequence;
+
+pub(crate) struct Shared {
+    pub(crate) ledger: Ledger,
+    pub(crate) content: Arc<dyn ContentStore>,
+    pub(crate) snapshotters: BTreeMap<SnapshotterName, Arc<dyn Snapshotter>>,
+    pub(crate) sharing: Sharing,
+    pub(crate) locks: Locks,
+    pub(crate) sequence: Sequence,
+    pub(crate) schedule: Arc<Schedule>,
+    /// Whether commits that a crash interrupted have been finished.
+    pub(crate) recovered: watch::Sender<bool>,
+}
+
+impl Shared {
+    /// A key for a backend: `namespace/N/name`, as containerd has them.
+    pub(crate) async fn backend_key(&self, namespace: &Namespace, name: &str) -> Result<String> {
+        let number = self.sequence.next(&self.ledger).await?;
+        Ok(format!("{namespace}/{number}/{name}"))
+    }
+
+    /// Does what a deletion has to do after its record is gone.
+    pub(crate) async fn after(&self, deletion: Deletion) -> Result<()> {
+        match deletion {
+            Deletion::Later => Ok(()),
+            Deletion::Synchronous => self.schedule.collect().await.map(drop),
+        }
+    }
+
+    /// Waits until the snapshots are as the records say.
+    pub(crate) async fn recovered(&self) {
+        if !*self.recovered.borrow() {
+            // The sender lives as long as `self`.
+            let _ = self.recovered.subscribe().wait_for(|done| *done).await;
+        }
+    }
+}
