@@ -10,6 +10,7 @@ mod tests;
 pub mod beneath;
 pub mod child;
 pub mod fork;
+pub mod launch;
 pub mod local_socket;
 pub mod loopdev;
 pub mod memory;
