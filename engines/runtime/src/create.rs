@@ -1,0 +1,249 @@
+//! The way of a container from its record to a task.
+//!
+//! ```text
+//!   record ─▶ name reserved ─▶ bundle + shim's `start` ─▶ connection ─▶ Create ─▶ owner
+//!                                │ fails: bundle removed    │ fails: shim dismissed, bundle removed
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use berth_core::{CreateTask, Rollback, Scope};
+use berth_proto as proto;
+use berth_types::{Any, Error, Result};
+use proto::containerd::task::v3 as wire;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::blocking::blocking;
+use crate::bundle::Bundle;
+use crate::checkpoint;
+use crate::engine::Engine;
+use crate::key::Key;
+use crate::shim::{Answer, CallError, Shim, StartError, follow};
+use crate::task::{Parts, Task};
+
+/// All that a task is made from.
+struct Plan {
+    bundle: Bundle,
+    program: PathBuf,
+    spec: Option<Vec<u8>>,
+    options: Option<Any>,
+    request: CreateTask,
+}
+
+impl Engine {
+    /// Makes a task. Must not be dropped half-way: its caller runs it in a task of its own.
+    pub(crate) async fn create(self: Arc<Self>, scope: Scope, request: CreateTask) -> Result<u32> {
+        let container = (self.deps.containers)(&scope).container(&request.container).await?;
+        let key = Key::new(&scope.namespace, &request.container);
+        let reservation = self.registry.reserve(&key)?;
+        let runtime =
+            if request.runtime_path.is_empty() { &container.runtime.name } else { &request.runtime_path };
+        let program =
+            self.programs.resolve(runtime).map_err(|error| error.context("failed to start shim"))?;
+        let own = request.options.clone().filter(|options| !options.value.is_empty());
+        let plan = Plan {
+            bundle: Bundle::of(&self.config, &key),
+            program,
+            spec: container.spec.map(|spec| spec.value),
+            options: own.or(container.runtime.options),
+            request,
+        };
+        let mut undo = Rollback::default();
+        match self.bring_up(&scope, plan, &mut undo).await {
+            Ok(task) => {
+                undo.commit();
+                let pid = task.pid();
+                reservation.fill(task);
+                Ok(pid)
+            }
+            Err(error) => {
+                for (what, failure) in undo.undo().await {
+                    tracing::error!(task = %key, "cannot undo {what}: {}", failure.chain());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn bring_up(self: &Arc<Self>, scope: &Scope, plan: Plan, undo: &mut Rollback) -> Result<Arc<Task>> {
+        let Plan { bundle, program, spec, options, request } = plan;
+        undo.push("the bundle", {
+            let bundle = bundle.clone();
+            move || blocking(move || bundle.delete())
+        });
+        let answer = match self.launcher.start(&bundle, spec, &program, options.as_ref()).await {
+            Ok(answer) => answer,
+            Err(StartError::Refused(error)) => return Err(error.context("failed to start shim")),
+            Err(StartError::Other(error)) => {
+                self.clean_up(&bundle, &program).await;
+                return Err(error.context("failed to start shim"));
+            }
+        };
+        let log = self.follow_log(&bundle);
+        let joined = self.join(&bundle, &program, &answer).await;
+        let shim = match joined {
+            Ok(shim) => shim,
+            Err(error) => {
+                self.clean_up(&bundle, &program).await;
+                return Err(error.context("failed to start shim"));
+            }
+        };
+        undo.push("the shim", {
+            let (engine, shim, bundle, program) =
+                (Arc::clone(self), shim.clone(), bundle.clone(), program.clone());
+            move || async move {
+                engine.abandon(&shim, &bundle, &program).await;
+                Ok(())
+            }
+        });
+        let pid = self.create_in(&shim, scope, &bundle, request, options).await?;
+        let (task, owner) =
+            Task::new(Arc::clone(self), Parts { bundle, program, pid, shim: Some(shim), log });
+        self.nursery.spawn(owner.run());
+        Ok(task)
+    }
+
+    /// Connects to a shim that has just started, and writes down how, for the next daemon.
+    async fn join(&self, bundle: &Bundle, program: &Path, answer: &Answer) -> Result<Shim> {
+        let (written, path, json) = (bundle.clone(), program.to_owned(), answer.to_json());
+        let write = blocking(move || {
+            written.write("shim-binary-path", path.as_os_str().as_encoded_bytes())?;
+            written.write("bootstrap.json", &json)
+        });
+        let limit = self.config.timeouts.load;
+        let (connected, written) = tokio::join!(self.connections.connect(bundle.key(), answer, limit), write);
+        written?;
+        connected.map_err(|error| {
+            let text = format!("cannot reach the shim that has started, at {}", answer.address);
+            Error::unavailable(text).caused_by(error)
+        })
+    }
+
+    /// Has the shim make the container.
+    async fn create_in(
+        &self,
+        shim: &Shim,
+        scope: &Scope,
+        bundle: &Bundle,
+        request: CreateTask,
+        options: Option<Any>,
+    ) -> Result<u32> {
+        let checkpoint = self.restore_from(scope, bundle, &request, options.as_ref()).await?;
+        let limit =
+            if checkpoint.is_empty() { self.config.timeouts.create } else { self.config.timeouts.checkpoint };
+        let id = request.container.to_string();
+        let message = wire::CreateTaskRequest {
+            id: id.clone(),
+            bundle: bundle.path().display().to_string(),
+            rootfs: proto::convert::mounts(request.rootfs),
+            terminal: request.stdio.terminal,
+            stdin: request.stdio.stdin,
+            stdout: request.stdio.stdout,
+            stderr: request.stdio.stderr,
+            checkpoint,
+            parent_checkpoint: String::new(),
+            options: options.map(proto::convert::any),
+        };
+        let created = shim.call::<_, wire::CreateTaskResponse>("Create", message, Some(limit)).await;
+        let pid = created.map_err(|error| Error::from(error).context("failed to create shim task"))?.pid;
+        if pid != 0 {
+            return Ok(pid);
+        }
+        // Some shims say it only here.
+        let limit = Some(self.config.timeouts.state);
+        let connected = shim.call::<_, wire::ConnectResponse>("Connect", wire::ConnectRequest { id }, limit);
+        let connected = connected.await;
+        connected
+            .map(|answer| answer.task_pid)
+            .map_err(|error| Error::from(error).context("failed to get task pid"))
+    }
+
+    /// The folder of the checkpoint to go on from; empty for none.
+    async fn restore_from(
+        &self,
+        scope: &Scope,
+        bundle: &Bundle,
+        request: &CreateTask,
+        options: Option<&Any>,
+    ) -> Result<String> {
+        let named = options
+            .and_then(|options| proto::convert::unpack::<proto::containerd::runc::v1::Options>(options).ok());
+        if let Some(path) = named.map(|options| options.criu_image_path).filter(|path| !path.is_empty()) {
+            return Ok(path);
+        }
+        let Some(descriptor) = &request.checkpoint else { return Ok(String::new()) };
+        if let Some(path) = descriptor.annotations.get("RestoreFromPath") {
+            return Ok(path.clone());
+        }
+        let folder = bundle.file("work").join("checkpoint");
+        let content = (self.deps.content)(scope);
+        checkpoint::unpack(&*content, descriptor, &folder).await?;
+        Ok(folder.display().to_string())
+    }
+
+    /// Tells what the shim says until the handle is used.
+    pub(crate) fn follow_log(&self, bundle: &Bundle) -> Option<tokio::task::AbortHandle> {
+        match follow(&bundle.file("log"), bundle.key().clone()) {
+            Ok(telling) => self.nursery.spawn(telling),
+            Err(error) => {
+                tracing::warn!(task = %bundle.key(), "what the shim says will not be logged: {error}");
+                None
+            }
+        }
+    }
+
+    /// Undoes a `Create` that failed, or succeeded in vain.
+    pub(crate) async fn abandon(&self, shim: &Shim, bundle: &Bundle, program: &Path) {
+        let id = bundle.key().id.to_string();
+        let limit = Some(self.config.timeouts.cleanup);
+        let request = wire::DeleteRequest { id: id.clone(), exec_id: String::new() };
+        let deleted = shim.call::<_, wire::DeleteResponse>("Delete", request, limit).await;
+        let deleted = match deleted {
+            Ok(_) => true,
+            Err(error) => error.is_not_found(),
+        };
+        let mut ended = true;
+        if !self.registry.shares(shim, bundle.key()) {
+            let limit = Some(self.config.timeouts.shutdown);
+            let request = wire::ShutdownRequest { id, now: true };
+            let told = shim.call::<_, ()>("Shutdown", request, limit).await;
+            ended = matches!(told, Ok(_) | Err(CallError::Closed));
+        }
+        if !deleted || !ended {
+            self.clean_up(bundle, program).await;
+        }
+    }
+
+    /// Has the shim's program take away what a failed start may have left, and ends a shim that nobody can
+    /// speak to.
+    async fn clean_up(&self, bundle: &Bundle, program: &Path) {
+        if let Err(error) = self.launcher.delete(bundle, program).await {
+            tracing::warn!(task = %bundle.key(), "cannot clean up after the shim: {}", error.chain());
+        }
+        let leaked = bundle.clone();
+        if let Err(error) = blocking(move || kill_leaked(&leaked)).await {
+            tracing::warn!(task = %bundle.key(), "a shim may be left: {}", error.chain());
+        }
+    }
+}
+
+/// Kills the shim that left its number in the bundle, if that number is still a shim's of this task.
+fn kill_leaked(bundle: &Bundle) -> Result<()> {
+    let Some(text) = bundle.read("shim.pid")? else { return Ok(()) };
+    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+    let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(()) };
+    // Opened before it is looked at: what is looked at is what is killed.
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
+    let says = |flag: &str, value: &str| {
+        arguments.windows(2).any(|pair| pair[0] == flag.as_bytes() && pair[1] == value.as_bytes())
+    };
+    if says("-namespace", bundle.key().namespace.as_str()) && says("-id", bundle.key().id.as_str()) {
+        tracing::info!(task = %bundle.key(), "ending a shim that cannot be spoken to");
+        // The only failure left is that it has ended.
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+    }
+    Ok(())
+}
