@@ -1,1 +1,25 @@
-//! Placeholder.
+//! Layers put onto trees, and taken off them.
+//!
+//! [`Walking::apply`](berth_core::Differ::apply) unpacks: one thread decompresses, one hashes, and one
+//! writes files, so that a layer takes as long as the slowest of the three. Every path is resolved
+//! beneath the tree by [`berth_sys::beneath`], whatever the layer says, and the last name of a path is
+//! never followed. Where the mounts are a folder of this machine, or an overlay whose upper folder is,
+//! files are written there and nothing is mounted.
+//!
+//! [`Walking::compare`](berth_core::Differ::compare) walks: the upper folder alone where the upper tree
+//! is an overlay right above the lower one, else both trees side by side. The same trees give the same
+//! bytes.
+//!
+//! Nothing is ever executed or loaded from a tree, and nobody else sees a mount that is made here.
+
+mod apply;
+mod compare;
+mod mounted;
+mod source;
+mod walking;
+mod xattr;
+
+#[cfg(test)]
+mod tests;
+
+pub use walking::Walking;

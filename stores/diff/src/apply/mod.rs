@@ -1,0 +1,122 @@
+//! Putting a layer onto a tree.
+
+mod attributes;
+mod ours;
+mod parents;
+mod times;
+mod unpack;
+mod whiteout;
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use berth_archive::{Finished, Limits, Pipeline, PipelineError, Reader, TarError};
+use berth_sys::beneath::Root;
+use berth_types::{Error, Result};
+
+use crate::mounted::Whiteouts;
+use crate::source::Source;
+use unpack::Unpack;
+
+/// A layer on its way into a tree.
+pub(crate) struct Layer<'a> {
+    /// What it is called in errors.
+    pub(crate) name: &'a str,
+    pub(crate) source: Source,
+    /// Set when nobody waits for the end any more.
+    pub(crate) cancelled: &'a AtomicBool,
+    /// Whether everything has to be on disk at the end.
+    pub(crate) sync: bool,
+}
+
+/// Why a layer cannot be unpacked.
+#[derive(Debug, thiserror::Error)]
+enum UnpackError {
+    #[error("the archive is malformed")]
+    Archive(#[source] TarError),
+    #[error("the layer cannot be decoded")]
+    Decode(#[from] PipelineError),
+    #[error("{what} {path:?}")]
+    Write { what: &'static str, path: String, source: io::Error },
+    #[error("cannot read the data of {path:?}")]
+    Data { path: String, source: io::Error },
+    #[error("{path:?} is not a name that a whiteout can have")]
+    Whiteout { path: String },
+    #[error("the layer has too many {0}")]
+    TooMany(&'static str),
+    #[error("nobody waits for the layer any more")]
+    Cancelled,
+}
+
+impl UnpackError {
+    fn data(path: &[u8], source: io::Error) -> Self {
+        Self::Data { path: String::from_utf8_lossy(path).into_owned(), source }
+    }
+
+    fn write(what: &'static str, path: &[u8], source: io::Error) -> Self {
+        Self::Write { what, path: String::from_utf8_lossy(path).into_owned(), source }
+    }
+}
+
+/// Unpacks a layer into `root` and tells what it was.
+pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished> {
+    let name = layer.name;
+    unpack(layer, root, whiteouts).map_err(|error| {
+        let text = format!("cannot apply layer {name}");
+        match error {
+            UnpackError::Write { ref source, .. } => {
+                let kind = Error::io(String::new(), kind(source)).kind();
+                Error::new(kind, text).caused_by(error)
+            }
+            UnpackError::Archive(TarError::Limit { .. }) | UnpackError::TooMany(_) => {
+                Error::resource_exhausted(text).caused_by(error)
+            }
+            UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
+            UnpackError::Decode(PipelineError::Spawn(_)) => Error::resource_exhausted(text).caused_by(error),
+            UnpackError::Decode(PipelineError::Lost) => Error::internal(text).caused_by(error),
+            UnpackError::Decode(_)
+            | UnpackError::Archive(_)
+            | UnpackError::Data { .. }
+            | UnpackError::Whiteout { .. } => Error::invalid_argument(text).caused_by(error),
+        }
+    })
+}
+
+/// The same kind of error, to be told apart from its text.
+fn kind(error: &io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(number) => io::Error::from_raw_os_error(number),
+        None => error.kind().into(),
+    }
+}
+
+fn unpack(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished, UnpackError> {
+    let limits = Limits::default();
+    let (pipeline, chunks) = Pipeline::start(layer.source, limits)?;
+    let mut reader = Reader::with_limits(chunks, limits);
+    let mut unpack = Unpack::new(root, whiteouts)?;
+    let unpacked = loop {
+        match reader.next_entry() {
+            Ok(Some(entry)) => {
+                if layer.cancelled.load(Ordering::Relaxed) {
+                    return Err(UnpackError::Cancelled);
+                }
+                unpack.entry(&entry, &mut reader.data())?;
+            }
+            Ok(None) => break reader.finish(),
+            Err(error) => break Err(error),
+        }
+    };
+    match unpacked {
+        Ok(chunks) => drop(chunks),
+        // The decoder's own error says more than that its stream broke off.
+        Err(error @ TarError::Read { .. }) => {
+            pipeline.finish()?;
+            return Err(UnpackError::Archive(error));
+        }
+        Err(error) => return Err(UnpackError::Archive(error)),
+    }
+    let finished = pipeline.finish()?;
+    unpack.finish(layer.sync)?;
+    Ok(finished)
+}

@@ -1,0 +1,99 @@
+//! Folders that a layer uses without telling what they are like.
+//!
+//! In an overlay's upper folder such a one hides the attributes of the lower folder of its name, so it
+//! gets them. Anywhere else it is new, and root's with mode 0755.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use berth_sys::beneath::Root;
+use rustix::fs::{FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::unpack::Unpack;
+use super::whiteout::is_mark;
+use crate::mounted::Whiteouts;
+use crate::xattr;
+
+/// The folders below an upper one, nearest first, each opened when first needed.
+pub(super) struct Lowers {
+    paths: Vec<PathBuf>,
+    opened: Vec<Root>,
+}
+
+impl Lowers {
+    pub(super) fn of(whiteouts: &Whiteouts) -> Self {
+        let paths = match whiteouts {
+            Whiteouts::Overlay { lowers, .. } => lowers.clone(),
+            Whiteouts::Remove => Vec::new(),
+        };
+        Self { paths, opened: Vec::new() }
+    }
+
+    fn root(&mut self, number: usize) -> io::Result<Option<&Root>> {
+        if number >= self.paths.len() {
+            return Ok(None);
+        }
+        while self.opened.len() <= number {
+            self.opened.push(Root::open(&self.paths[self.opened.len()])?);
+        }
+        Ok(self.opened.get(number))
+    }
+}
+
+impl Unpack {
+    /// Finishes the folder at `path` that was just made.
+    pub(super) fn made_parent(&mut self, path: &Path, dir: BorrowedFd<'_>) -> io::Result<()> {
+        let entry = self.root.entry(path)?;
+        self.ours.add(entry.parent(), entry.name().as_bytes()).map_err(io::Error::other)?;
+        self.ours.add_cleared(dir)?;
+        let mut number = 0;
+        while let Some(lower) = self.lowers.root(number)? {
+            number += 1;
+            if let Ok(entry) = lower.entry(path)
+                && let Ok(Some(stat)) = entry.stat_if_present()
+                && is_mark(&stat)
+            {
+                return Ok(());
+            }
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+            match lower.open_file(path, flags, Mode::empty()) {
+                Ok(from) => {
+                    let times = copy_attributes(from.as_fd(), dir)?;
+                    let added = self.directories.add(path.as_os_str().as_bytes(), times);
+                    return added.map_err(io::Error::other);
+                }
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => {}
+                    // A file of that name hides what is further below.
+                    Some(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Copies owner, mode and attributes, and tells the times.
+fn copy_attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<Timestamps> {
+    let stat = rustix::fs::fstat(from)?;
+    debug_assert_eq!(FileType::from_raw_mode(stat.st_mode), FileType::Directory);
+    rustix::fs::fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    for (name, value) in xattr::all(from)? {
+        let bytes = name.to_bytes();
+        if !bytes.starts_with(b"trusted.") && !bytes.starts_with(b"user.overlay.") {
+            match xattr::set(to, bytes, &value) {
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::OPNOTSUPP) => {}
+                done => done?,
+            }
+        }
+    }
+    rustix::fs::fchmod(to, Mode::from_raw_mode(stat.st_mode & 0o7777))?;
+    Ok(Timestamps {
+        last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    })
+}

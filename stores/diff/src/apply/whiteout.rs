@@ -1,0 +1,97 @@
+//! Removals that a layer asks for.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use berth_sys::beneath::Entry;
+use rustix::fs::{Dir, FileType, Stat};
+
+use super::ours::{Ours, id};
+use super::unpack::{Unpack, path_of};
+use crate::mounted::Whiteouts;
+use crate::xattr;
+
+impl Unpack {
+    /// Hides the name beside `marker` in lower layers. What this layer has itself under that name stays.
+    pub(super) fn white_out(&mut self, marker: &Entry<'_>, name: &[u8]) -> io::Result<()> {
+        let hidden = marker.sibling(OsStr::from_bytes(name))?;
+        let ours = match &self.ours {
+            Ours::Everything => None,
+            Ours::Some(names) => Some(names.has(id(hidden.parent())?, name)),
+        };
+        let Whiteouts::Overlay { .. } = self.whiteouts else {
+            // In a tree that was empty there is nothing of lower layers.
+            return if ours == Some(false) { hidden.remove_all() } else { Ok(()) };
+        };
+        if ours == Some(false) {
+            hidden.remove_all()?;
+        }
+        match hidden.create_node(FileType::CharacterDevice, 0, 0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => return done,
+        }
+        // The layer's own file hides the lower one already; its own directory must not show through.
+        match hidden.open_dir() {
+            Ok(dir) => self.make_opaque(&dir),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Hides everything that lower layers have in the directory at `path`.
+    pub(super) fn white_out_all(&mut self, path: &Path) -> io::Result<()> {
+        let dir = self.root.entry(path)?.open_dir()?;
+        self.make_opaque(&dir)?;
+        self.clear(path)
+    }
+
+    /// Marks a directory so that overlayfs shows nothing below it.
+    pub(super) fn make_opaque(&self, dir: &OwnedFd) -> io::Result<()> {
+        match &self.whiteouts {
+            Whiteouts::Overlay { prefix, .. } => {
+                xattr::set(dir.as_fd(), format!("{prefix}opaque").as_bytes(), b"y")
+            }
+            Whiteouts::Remove => Ok(()),
+        }
+    }
+
+    /// Removes what is not this layer's own from a directory and from those in it, each directory at
+    /// most once however many markers a layer has.
+    fn clear(&mut self, path: &Path) -> io::Result<()> {
+        let Self { root, ours: Ours::Some(ours), .. } = self else { return Ok(()) };
+        let mut waiting: Vec<PathBuf> = vec![path.to_owned()];
+        while let Some(path) = waiting.pop() {
+            let dir = root.entry(&path)?.open_dir()?;
+            let dir_id = id(&dir)?;
+            if !ours.clear(dir_id) {
+                continue;
+            }
+            for item in Dir::read_from(&dir)? {
+                let item = item?;
+                let name = item.file_name().to_bytes();
+                if name == b"." || name == b".." {
+                    continue;
+                }
+                let inside = path.join(OsStr::from_bytes(name));
+                if !ours.has(dir_id, name) {
+                    root.entry(&inside)?.remove_all()?;
+                } else if item.file_type() == FileType::Directory {
+                    waiting.push(inside);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether this is overlayfs' mark of a removed file.
+pub(super) fn is_mark(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// The path of the directory that a marker stands in.
+pub(super) fn directory_of(marker: &[u8]) -> &Path {
+    path_of(berth_archive::parent(marker).0)
+}

@@ -1,0 +1,108 @@
+//! The differ.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use berth_core::{ApplyRequest, CompareRequest, ContentStore, Differ};
+use berth_oci::image::media;
+use berth_types::{Descriptor, Error, Result};
+use tokio::runtime::Handle;
+
+use crate::apply::{self, Layer};
+use crate::compare;
+use crate::mounted;
+use crate::source::Source;
+
+/// The differ that walks trees. It keeps nothing between two calls.
+#[derive(Clone)]
+pub struct Walking {
+    content: Arc<dyn ContentStore>,
+}
+
+impl Walking {
+    /// A differ over the blobs of `content`, which also gets the layers that it makes.
+    pub fn new(content: Arc<dyn ContentStore>) -> Self {
+        Self { content }
+    }
+}
+
+#[async_trait]
+impl Differ for Walking {
+    async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
+        check_layer(&request.layer.media_type)?;
+        let blob = self.content.reader(&request.layer.digest).await?;
+        let source = Source::new(blob, Handle::current());
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let guard = CancelOnDrop(Arc::clone(&cancelled));
+        let work = move || {
+            let name = request.layer.digest.to_string();
+            let layer = Layer { name: &name, source, cancelled: &cancelled, sync: request.sync };
+            mounted::for_writing(&request.mounts, |root, whiteouts| apply::apply(layer, root, whiteouts))
+        };
+        let finished = blocking(work).await?;
+        drop(guard);
+        Ok(Descriptor::new(media::OCI_LAYER, finished.digest, finished.size))
+    }
+
+    async fn compare(&self, request: CompareRequest) -> Result<Descriptor> {
+        compare::compare(&*self.content, request).await
+    }
+}
+
+/// Tells the thread that nobody waits any more.
+pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Runs work that blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::internal("work on a layer ended early").caused_by(error))?
+}
+
+/// Refuses what is not a layer that can be unpacked as it is. How it is compressed is told by its first
+/// bytes, because many layers are labelled wrongly.
+fn check_layer(media_type: &str) -> Result<()> {
+    let (base, suffix) = media_type.split_once('+').unwrap_or((media_type, ""));
+    let known = match base {
+        media::OCI_LAYER | "application/vnd.oci.image.layer.nondistributable.v1.tar" => {
+            matches!(suffix, "" | "gzip" | "zstd")
+        }
+        media::DOCKER_LAYER
+        | media::DOCKER_LAYER_GZIP
+        | media::DOCKER_LAYER_ZSTD
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar"
+        | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => suffix.is_empty(),
+        _ => false,
+    };
+    if known {
+        return Ok(());
+    }
+    Err(Error::not_implemented(format!("{media_type:?} is not a layer that can be unpacked")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_oci_and_docker_are_known_and_others_not_implemented() {
+        for known in
+            [media::OCI_LAYER, media::OCI_LAYER_GZIP, media::OCI_LAYER_ZSTD, media::DOCKER_LAYER_GZIP]
+        {
+            check_layer(known).unwrap();
+        }
+        let encrypted = format!("{}+encrypted", media::OCI_LAYER_GZIP);
+        for unknown in ["", "application/json", media::OCI_CONFIG, &encrypted] {
+            assert_eq!(check_layer(unknown).unwrap_err().kind(), berth_types::ErrorKind::NotImplemented);
+        }
+    }
+}
