@@ -159,12 +159,11 @@ impl ContentStore for ContentView {
             None => None,
         };
         let backend = self.register(&reference, adopted.as_ref().map(|(digest, _)| digest.clone())).await?;
-        let open = match adopted {
-            Some(_) => None,
-            None => {
-                let request = IngestRequest { reference: backend.clone(), total, expected: None };
-                Some(Mutex::new(self.shared.content.writer(request).await?))
-            }
+        let open = if adopted.is_some() {
+            None
+        } else {
+            let request = IngestRequest { reference: backend.clone(), total, expected: None };
+            Some(Mutex::new(self.shared.content.writer(request).await?))
         };
         Ok(Box::new(NamespacedIngest {
             shared: Arc::clone(&self.shared),

@@ -133,19 +133,13 @@ async fn free_ingests(shared: &Shared, references: Vec<IngestRef>) -> Vec<Stale>
             Ok(())
         })
     });
+    if let Err(error) = known {
+        tracing::warn!(error = error.chain(), "ingests not freed");
+        return references.into_iter().map(|reference| Stale::Ingest(reference.to_string())).collect();
+    }
     let mut again = Vec::new();
-    for reference in references {
-        if known.is_ok() && recorded.contains(&reference) {
-            continue;
-        }
-        let aborted = match &known {
-            Ok(()) => shared.content.abort(&reference).await,
-            Err(_) => {
-                again.push(Stale::Ingest(reference.to_string()));
-                continue;
-            }
-        };
-        match aborted {
+    for reference in references.into_iter().filter(|reference| !recorded.contains(reference)) {
+        match shared.content.abort(&reference).await {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::warn!(%reference, error = error.chain(), "ingest not freed");
                 again.push(Stale::Ingest(reference.to_string()));

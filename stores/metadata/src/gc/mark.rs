@@ -96,7 +96,7 @@ impl Marks {
         })?;
         each::<ImageRecord, 2>(read, &key(Kind::Image, &[]), |[namespace, name], record| {
             let node = ImageRecord::key(&namespace, &name);
-            self.conditional(&namespace, &node, &record.labels, &mut conditions);
+            conditions.extend(conditional(&namespace, &node, &record.labels));
             if labels::is_expired(&record.labels, self.now) {
                 self.keep_with(&namespace, &node, &record.labels);
             } else {
@@ -113,7 +113,7 @@ impl Marks {
         each::<BlobRecord, 2>(read, &key(Kind::Blob, &[]), |[namespace, digest], record| {
             let node = key(Kind::Blob, &[&namespace, &digest]);
             self.keep_with(&namespace, &node, &record.labels);
-            self.conditional(&namespace, &node, &record.labels, &mut conditions);
+            conditions.extend(conditional(&namespace, &node, &record.labels));
             if labels::is_root(&record.labels) {
                 roots.push((node, Reach::Full));
             }
@@ -177,16 +177,6 @@ impl Marks {
         }
     }
 
-    fn conditional(
-        &self,
-        namespace: &str,
-        node: &Node,
-        labels: &Labels,
-        found: &mut Vec<(Node, labels::Condition)>,
-    ) {
-        found.extend(labels::conditions(namespace, labels).into_iter().map(|test| (node.clone(), test)));
-    }
-
     fn spread(&mut self, read: &dyn Read, mut grey: Vec<(Node, Reach)>) -> Result<()> {
         while let Some((node, reach)) = grey.pop() {
             let seen = match reach {
@@ -210,6 +200,11 @@ impl Marks {
         }
         Ok(())
     }
+}
+
+/// The conditional references of a record, with its key.
+fn conditional(namespace: &str, node: &Node, labels: &Labels) -> Vec<(Node, labels::Condition)> {
+    labels::conditions(namespace, labels).into_iter().map(|test| (node.clone(), test)).collect()
 }
 
 /// What a record refers to. One that isn't there refers to nothing.

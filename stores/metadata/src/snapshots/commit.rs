@@ -31,10 +31,8 @@ impl SnapshotView {
         // In the order of names, so that two commits never wait for one another.
         let (first, second) = if name < key { (name, key) } else { (key, name) };
         let _first = self.shared.locks.own(self.lock_name(first)).await;
-        let _second = match first == second {
-            true => None,
-            false => Some(self.shared.locks.own(self.lock_name(second)).await),
-        };
+        let _second =
+            if first == second { None } else { Some(self.shared.locks.own(self.lock_name(second)).await) };
         let backend: SnapshotKey =
             self.shared.backend_key(&self.scope.namespace, name.as_str()).await?.parse()?;
         let _backend = self.shared.locks.own(self.backend_lock(&backend)).await;
