@@ -62,8 +62,12 @@ impl Store {
                 folder.remove()?;
             }
         }
-        let inner =
-            Inner { root: root.to_owned(), blobs: Blobs::new(root), writing: Mutex::new(HashMap::new()) };
+        let inner = Inner {
+            root: root.to_owned(),
+            blobs: Blobs::new(root),
+            writing: Mutex::new(HashMap::new()),
+            left: Condvar::new(),
+        };
         Ok(Self(Arc::new(inner)))
     }
 
