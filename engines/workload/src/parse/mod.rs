@@ -1,0 +1,27 @@
+//! What people write on a command line, as values: sizes, durations, mounts, devices, limits.
+//!
+//! Pure functions over text in Docker's forms. Every error names the text and the form it should
+//! have had.
+
+mod block;
+mod device;
+mod environment;
+mod keys;
+mod mount;
+mod number;
+mod restart;
+mod signal;
+mod time;
+mod ulimit;
+
+pub use block::{Throttle, Weight, throttle, weight};
+pub use device::{DeviceRequest, DeviceRule, device, device_rule};
+pub use environment::{env_file, label_file, with_inherited};
+pub use keys::{DetachKeys, Typed, detach_keys};
+pub use mount::{BindOptions, MountKind, MountRequest, mount, tmpfs, volume};
+pub(crate) use mount::{check_volume_name, clean};
+pub use number::{bytes, cpus, memory};
+pub use restart::{RestartName, RestartPolicy, restart_policy};
+pub use signal::{signal, signal_name};
+pub use time::{duration, instant};
+pub use ulimit::{Ulimit, ulimit};

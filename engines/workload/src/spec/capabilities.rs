@@ -1,0 +1,123 @@
+//! Capabilities by name.
+
+use berth_oci::runtime::{Capabilities, default};
+use berth_types::{Error, Result};
+
+/// Every capability that Linux has, by number (capabilities(7)).
+const ALL: [&str; 41] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
+];
+
+/// The capabilities that this kernel has.
+pub fn known() -> Vec<String> {
+    let last = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").ok();
+    let count = last.and_then(|text| text.trim().parse::<usize>().ok()).map_or(ALL.len(), |last| last + 1);
+    ALL.iter().take(count).map(|name| (*name).to_owned()).collect()
+}
+
+/// What is left of the defaults after `--cap-add`, `--cap-drop` and `--privileged`.
+pub(super) fn sets(privileged: bool, add: &[String], drop: &[String]) -> Result<Capabilities> {
+    let (add, drop) = (names(add)?, names(drop)?);
+    let mut granted: Vec<String> = if privileged || add.iter().any(|name| name == "ALL") {
+        known()
+    } else if drop.iter().any(|name| name == "ALL") {
+        Vec::new()
+    } else {
+        default::CAPABILITIES.map(str::to_owned).to_vec()
+    };
+    for name in add.into_iter().filter(|name| name != "ALL") {
+        if !granted.contains(&name) {
+            granted.push(name);
+        }
+    }
+    granted.retain(|name| privileged || !drop.contains(name));
+    // The inheritable and ambient sets stay empty: what they hold passes to programs that should not have it.
+    Ok(Capabilities {
+        bounding: granted.clone(),
+        effective: granted.clone(),
+        permitted: granted,
+        ..Capabilities::default()
+    })
+}
+
+fn names(list: &[String]) -> Result<Vec<String>> {
+    let one = |text: &String| {
+        let upper = text.trim().to_ascii_uppercase();
+        if upper == "ALL" {
+            return Ok(upper);
+        }
+        let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
+        if ALL.contains(&name.as_str()) {
+            Ok(name)
+        } else {
+            Err(Error::invalid_argument(format!("Unknown capability: \"{text}\"")))
+        }
+    };
+    list.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(privileged: bool, add: &[&str], drop: &[&str]) -> Vec<String> {
+        let owned = |list: &[&str]| list.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        sets(privileged, &owned(add), &owned(drop)).unwrap().bounding
+    }
+
+    #[test]
+    fn adding_and_dropping_is_dockers() {
+        assert_eq!(granted(false, &[], &[]).len(), 14);
+        assert_eq!(granted(false, &["net_admin"], &["ALL"]), ["CAP_NET_ADMIN"]);
+        assert!(!granted(false, &["ALL"], &["CAP_SYS_ADMIN"]).contains(&"CAP_SYS_ADMIN".to_owned()));
+        assert!(!granted(false, &[], &["chown"]).contains(&"CAP_CHOWN".to_owned()));
+        assert!(granted(true, &[], &["ALL"]).len() > 35);
+        assert!(sets(false, &["FLY".to_owned()], &[]).is_err());
+    }
+
+    #[test]
+    fn nothing_is_inherited() {
+        let sets = sets(true, &[], &[]).unwrap();
+        assert!(sets.inheritable.is_empty() && sets.ambient.is_empty());
+    }
+}

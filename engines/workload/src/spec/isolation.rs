@@ -1,0 +1,126 @@
+//! Namespaces, kernel parameters and the place of the cgroup.
+
+use berth_oci::runtime::{Linux, Namespace, NamespaceKind, Spec};
+use berth_types::{Error, Result};
+
+use super::Inputs;
+use crate::{HostConfig, Network};
+
+pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
+    let host = &inputs.definition.host;
+    let Some(linux) = &mut spec.linux else { return Ok(()) };
+    if !host.cgroup_parent.is_empty() {
+        linux.cgroups_path = cgroup(&host.cgroup_parent, inputs.id.as_str())?;
+    }
+    if host.network()? == Network::Host {
+        share(linux, NamespaceKind::Network, String::new());
+    }
+    joined(linux, NamespaceKind::Pid, "--pid", &host.pid_mode, inputs)?;
+    match host.ipc_mode.as_str() {
+        "" | "private" | "shareable" | "none" => {}
+        mode => joined(linux, NamespaceKind::Ipc, "--ipc", mode, inputs)?,
+    }
+    match host.uts_mode.as_str() {
+        "" | "private" => {}
+        mode => joined(linux, NamespaceKind::Uts, "--uts", mode, inputs)?,
+    }
+    if host.uts_mode == "host" {
+        spec.hostname.clear();
+        spec.domainname.clear();
+    }
+    match host.cgroupns_mode.as_str() {
+        "" | "private" => {
+            linux.namespaces.push(Namespace { kind: NamespaceKind::Cgroup, path: String::new() });
+        }
+        "host" => {}
+        other => return Err(Error::invalid_argument(format!("invalid --cgroupns mode: {other}"))),
+    }
+    linux.sysctl = sysctls(host)?;
+    Ok(())
+}
+
+fn joined(linux: &mut Linux, kind: NamespaceKind, flag: &str, mode: &str, inputs: &Inputs<'_>) -> Result<()> {
+    let file = match kind {
+        NamespaceKind::Pid => "pid",
+        NamespaceKind::Ipc => "ipc",
+        _ => "uts",
+    };
+    match mode {
+        "" | "private" => {}
+        "host" => share(linux, kind, String::new()),
+        _ => {
+            let Some(peer) = mode.strip_prefix("container:") else {
+                return Err(Error::invalid_argument(format!("{flag}: invalid mode: {mode}")));
+            };
+            let pid = (inputs.peer)(peer)?;
+            share(linux, kind, format!("/proc/{pid}/ns/{file}"));
+        }
+    }
+    Ok(())
+}
+
+/// Takes another namespace instead of a new one: the host's for an empty path.
+fn share(linux: &mut Linux, kind: NamespaceKind, path: String) {
+    linux.namespaces.retain(|namespace| namespace.kind != kind);
+    if !path.is_empty() {
+        linux.namespaces.push(Namespace { kind, path });
+    }
+}
+
+fn cgroup(parent: &str, id: &str) -> Result<String> {
+    if parent.split('/').any(|part| part == "..") || parent.contains('\n') {
+        return Err(Error::invalid_argument(format!("invalid cgroup parent {parent:?}")));
+    }
+    // systemd's form is slice:prefix:name.
+    if parent.ends_with(".slice") && !parent.contains('/') {
+        return Ok(format!("{parent}:berth:{id}"));
+    }
+    Ok(format!("/{}/{id}", parent.trim_matches('/')))
+}
+
+/// Kernel parameters. Only those of the container's own namespaces may be set, or they would be the host's.
+fn sysctls(host: &HostConfig) -> Result<std::collections::BTreeMap<String, String>> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let network = host.network()?;
+    let mut set = std::collections::BTreeMap::new();
+    if network != Network::Host && !host.privileged {
+        set.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+        set.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+    }
+    for (name, value) in &host.sysctls {
+        let wrong = |why: &str| Err(Error::invalid_argument(format!("sysctl '{name}={value}': {why}")));
+        let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '=', '\0']);
+        let dotted = name.replace('/', ".");
+        if !plain(name) || value.contains(['\n', '\0']) || dotted.split('.').any(str::is_empty) {
+            return wrong("not a name of letters with dots and a value on one line");
+        }
+        let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
+        let net = dotted.starts_with("net.");
+        let uts = matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname");
+        if net && network == Network::Host {
+            return wrong("not allowed as the container shares the host's network");
+        }
+        if ipc && host.ipc_mode == "host" {
+            return wrong("not allowed as the container shares the host's IPC namespace");
+        }
+        if uts && host.uts_mode == "host" {
+            return wrong("not allowed as the container shares the host's UTS namespace");
+        }
+        if !(ipc || net || uts) {
+            return wrong(
+                "it would change the host: only net., IPC and UTS parameters are a container's own",
+            );
+        }
+        set.insert(dotted, value.clone());
+    }
+    Ok(set)
+}
