@@ -1,1 +1,32 @@
-//! Placeholder.
+//! The one route for images: from archives and registries into content, from content into snapshots, and back.
+//!
+//! Everything is a function over a [`Catalog`](berth_core::Catalog) and a [`Scope`](berth_core::Scope), so it runs
+//! in the command line over a channel as well as in the daemon over its stores. Each operation holds what it makes
+//! under a lease of its own until something refers to it, publishes an image in one step at the end, and can be
+//! repeated: what is there already is not fetched, written or unpacked again.
+//!
+//! What comes from outside is not trusted: documents have a limit of size, graphs of depth and number
+//! ([`Limits`]), every blob is verified by its digest, and a document that is two things is refused.
+//!
+//! It never mounts anything and never touches a snapshot's files: that is the differ's and the snapshotter's work.
+
+mod content;
+mod export;
+mod graph;
+mod hold;
+mod image;
+mod import;
+mod platforms;
+mod progress;
+mod tar;
+mod unpack;
+
+pub use export::{Exported, export};
+pub use graph::Limits;
+pub use image::{
+    Commit, ImageSizes, Loaded, Step, commit, config, delete, history, load, publish, sizes, tag,
+};
+pub use import::{Digests, Import, Imported, Names, Only, Source, import};
+pub use platforms::Platforms;
+pub use progress::{Object, Progress, Reporter, State};
+pub use unpack::{Unpack, Unpacked, unpack};
