@@ -2,7 +2,7 @@
 
 mod archive;
 mod layer;
-mod tar;
+pub mod tar;
 
 pub use archive::Image;
 pub use layer::Layer;

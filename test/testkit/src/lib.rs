@@ -6,6 +6,7 @@
 //! deadlines ([`wait`]). Whatever a test makes on the machine carries its [`Scratch`]'s tag, so
 //! that its removal, and the check that nothing is left, touch nobody else's.
 
+pub mod blobs;
 pub mod conformance;
 pub mod need;
 pub mod tree;

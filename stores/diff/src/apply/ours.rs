@@ -8,11 +8,14 @@ use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 
-use berth_sys::beneath::Root;
+use berth_archive::parent;
+use berth_sys::beneath::{Entry, Root};
 use rustix::fs::Dir;
 
 use super::UnpackError;
+use super::unpack::path_of;
 
 /// Names remembered at most: eight bytes and a little each.
 const MAX_NAMES: usize = 10_000_000;
@@ -34,6 +37,8 @@ pub(super) struct Names {
     key: RandomState,
     /// Directories without anything from lower layers.
     cleared: HashSet<Id>,
+    /// The directory that got the latest name: those above it are known.
+    latest: Option<Id>,
 }
 
 impl Ours {
@@ -48,14 +53,24 @@ impl Ours {
         Ok(Self::Everything)
     }
 
-    /// Remembers that a name in a directory is the layer's.
-    pub(super) fn add(&mut self, dir: impl AsFd, name: &[u8]) -> Result<(), UnpackError> {
+    /// Remembers that what is at `path` is the layer's, and so are the folders above it.
+    pub(super) fn add(&mut self, root: &Root, entry: &Entry<'_>, path: &[u8]) -> Result<(), UnpackError> {
         let Self::Some(names) = self else { return Ok(()) };
-        let id = id(dir).map_err(|error| UnpackError::write("cannot look at the folder of", name, error))?;
-        if names.names.len() >= MAX_NAMES {
-            return Err(UnpackError::TooMany("files"));
+        let failed = |error| UnpackError::write("cannot look at the folder of", path, error);
+        let dir = id(entry.parent()).map_err(failed)?;
+        names.insert(dir, entry.name().as_bytes())?;
+        if names.latest.replace(dir) == Some(dir) {
+            return Ok(());
         }
-        names.names.insert(names.key.hash_one((id, name)));
+        let mut above = parent(path).0;
+        while !above.is_empty() {
+            let entry = root.entry(path_of(above)).map_err(failed)?;
+            let dir = id(entry.parent()).map_err(failed)?;
+            if !names.insert(dir, entry.name().as_bytes())? {
+                break;
+            }
+            above = parent(above).0;
+        }
         Ok(())
     }
 
@@ -69,6 +84,13 @@ impl Ours {
 }
 
 impl Names {
+    fn insert(&mut self, dir: Id, name: &[u8]) -> Result<bool, UnpackError> {
+        if self.names.len() >= MAX_NAMES {
+            return Err(UnpackError::TooMany("files"));
+        }
+        Ok(self.names.insert(self.key.hash_one((dir, name))))
+    }
+
     pub(super) fn has(&self, dir: Id, name: &[u8]) -> bool {
         self.names.contains(&self.key.hash_one((dir, name)))
     }

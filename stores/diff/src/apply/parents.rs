@@ -47,7 +47,7 @@ impl Unpack {
     /// Finishes the folder at `path` that was just made.
     pub(super) fn made_parent(&mut self, path: &Path, dir: BorrowedFd<'_>) -> io::Result<()> {
         let entry = self.root.entry(path)?;
-        self.ours.add(entry.parent(), entry.name().as_bytes()).map_err(io::Error::other)?;
+        self.ours.add(&self.root, &entry, path.as_os_str().as_bytes()).map_err(io::Error::other)?;
         self.ours.add_cleared(dir)?;
         let mut number = 0;
         while let Some(lower) = self.lowers.root(number)? {

@@ -92,7 +92,7 @@ impl Unpack {
                 .white_out_all(directory_of(&path))
                 .map_err(|error| UnpackError::write("cannot apply", &path, error)),
             Some(Whiteout::Name(hidden)) => self
-                .white_out(&entry, hidden)
+                .white_out(&entry, directory_of(&path), hidden)
                 .map_err(|error| UnpackError::write("cannot apply", &path, error)),
             _ => self.write(&entry, &path, member, data),
         }
@@ -135,7 +135,7 @@ impl Unpack {
                 self.node(entry, member, FileType::BlockDevice, device).map_err(failed)?;
             }
         }
-        self.ours.add(entry.parent(), parent(path).1)
+        self.ours.add(&self.root, entry, path)
     }
 
     fn file(

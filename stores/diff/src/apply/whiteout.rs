@@ -15,27 +15,31 @@ use crate::mounted::Whiteouts;
 use crate::xattr;
 
 impl Unpack {
-    /// Hides the name beside `marker` in lower layers. What this layer has itself under that name stays.
-    pub(super) fn white_out(&mut self, marker: &Entry<'_>, name: &[u8]) -> io::Result<()> {
+    /// Hides `name` beside `marker`, in `folder`, in lower layers. What this layer has itself under that
+    /// name stays.
+    pub(super) fn white_out(&mut self, marker: &Entry<'_>, folder: &Path, name: &[u8]) -> io::Result<()> {
         let hidden = marker.sibling(OsStr::from_bytes(name))?;
-        let ours = match &self.ours {
-            Ours::Everything => None,
-            Ours::Some(names) => Some(names.has(id(hidden.parent())?, name)),
-        };
-        let Whiteouts::Overlay { .. } = self.whiteouts else {
-            // In a tree that was empty there is nothing of lower layers.
-            return if ours == Some(false) { hidden.remove_all() } else { Ok(()) };
-        };
-        if ours == Some(false) {
+        if let Ours::Some(names) = &self.ours {
+            if names.has(id(hidden.parent())?, name) {
+                return self.white_out_below(&hidden, &folder.join(OsStr::from_bytes(name)));
+            }
             hidden.remove_all()?;
         }
-        match hidden.create_node(FileType::CharacterDevice, 0, 0) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            done => return done,
+        if self.whiteouts == Whiteouts::Remove {
+            return Ok(());
         }
-        // The layer's own file hides the lower one already; its own directory must not show through.
+        match hidden.create_node(FileType::CharacterDevice, 0, 0) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.white_out_below(&hidden, &folder.join(OsStr::from_bytes(name)))
+            }
+            done => done,
+        }
+    }
+
+    /// A file of this layer hides the lower one already; its directory must not let one show through.
+    fn white_out_below(&mut self, hidden: &Entry<'_>, path: &Path) -> io::Result<()> {
         match hidden.open_dir() {
-            Ok(dir) => self.make_opaque(&dir),
+            Ok(_) => self.white_out_all(path),
             Err(_) => Ok(()),
         }
     }
