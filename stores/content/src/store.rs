@@ -38,7 +38,7 @@ struct Writing {
 }
 
 /// How long a new writer waits for what the last one left to be on disk.
-const LEAVING: Duration = Duration::from_secs(60);
+const LEAVING: Duration = Duration::from_mins(1);
 
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

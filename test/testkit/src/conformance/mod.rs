@@ -1,3 +1,4 @@
 //! Suites that every implementation of a seam has to pass, locally and through client and server.
 
+pub mod content;
 pub mod snapshot;
