@@ -1,2 +1,36 @@
-//! Placeholder.
-fn main() {}
+//! `berthd`, the daemon; under the name `containerd` it takes that daemon's places and name.
+//!
+//! Composition only: the command line and the configuration are read here, [`daemon`] opens the parts one after
+//! the other, and the sockets open last.
+
+mod catalog;
+mod command;
+mod config;
+mod daemon;
+mod identity;
+mod introspection;
+mod inventory;
+mod log;
+mod notify;
+mod parts;
+mod places;
+mod proxy;
+mod reload;
+mod report;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    let identity = identity::Identity::of(&program);
+    match command::run(identity) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line that names every cause, as containerd prints it.
+            eprintln!("{}: {error:#}", identity.name);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Everything that this daemon has, by name and scope.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use berth_client::Client;
+use berth_core::{
+    ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
+    Leases, Namespaces, Scope, Snapshotter, Tasks,
+};
+use berth_diff::Walking;
+use berth_metadata::Metadata;
+use berth_runtime::{Exchange, Runtime};
+use berth_types::{Any, Descriptor, Error, ErrorKind, Result, SnapshotterName};
+
+use crate::introspection::{Details, Parts};
+use crate::proxy;
+
+/// The handles of this daemon.
+pub(crate) struct Own {
+    pub(crate) metadata: Arc<Metadata>,
+    pub(crate) differs: Differs,
+    pub(crate) runtime: Arc<Runtime>,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) introspection: Arc<Parts>,
+}
+
+/// The differs in the order in which they are tried.
+pub(crate) struct Differs {
+    pub(crate) order: Vec<DifferSource>,
+    /// Whether every layer has to be on disk before the answer.
+    pub(crate) sync: bool,
+}
+
+/// Where a differ comes from.
+pub(crate) enum DifferSource {
+    Walking,
+    Remote(Client),
+}
+
+impl Catalog for Own {
+    fn namespaces(&self) -> Arc<dyn Namespaces> {
+        self.metadata.namespaces()
+    }
+
+    fn content(&self, scope: &Scope) -> Arc<dyn ContentStore> {
+        self.metadata.content(scope)
+    }
+
+    fn snapshotter(&self, name: &SnapshotterName, scope: &Scope) -> Result<Arc<dyn Snapshotter>> {
+        self.metadata.snapshotter(name, scope)
+    }
+
+    fn differ(&self, scope: &Scope) -> Arc<dyn Differ> {
+        let order = self.differs.order.iter().map(|source| match source {
+            DifferSource::Walking => Arc::new(Walking::new(self.metadata.content(scope))) as Arc<dyn Differ>,
+            DifferSource::Remote(client) => proxy::differ(client, scope),
+        });
+        Arc::new(Ordered { order: order.collect(), sync: self.differs.sync })
+    }
+
+    fn images(&self, scope: &Scope) -> Arc<dyn Images> {
+        self.metadata.images(scope)
+    }
+
+    fn containers(&self, scope: &Scope) -> Arc<dyn Containers> {
+        self.metadata.containers(scope)
+    }
+
+    fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {
+        self.metadata.leases(scope)
+    }
+
+    fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {
+        self.runtime.tasks(scope)
+    }
+
+    fn events(&self) -> Arc<dyn Events> {
+        self.exchange.clone()
+    }
+
+    fn introspection(&self) -> Arc<dyn Introspection> {
+        self.introspection.clone()
+    }
+}
+
+/// Several differs as one: the first that does not answer NotImplemented answers.
+struct Ordered {
+    order: Vec<Arc<dyn Differ>>,
+    sync: bool,
+}
+
+fn none() -> Error {
+    Error::not_implemented("no differ can do that")
+}
+
+#[async_trait]
+impl Differ for Ordered {
+    async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
+        let request = ApplyRequest { sync: request.sync || self.sync, ..request };
+        let mut answer = Err(none());
+        for differ in &self.order {
+            answer = differ.apply(request.clone()).await;
+            if !matches!(&answer, Err(error) if error.kind() == ErrorKind::NotImplemented) {
+                break;
+            }
+        }
+        answer
+    }
+
+    async fn compare(&self, request: CompareRequest) -> Result<Descriptor> {
+        let mut answer = Err(none());
+        for differ in &self.order {
+            answer = differ.compare(request.clone()).await;
+            if !matches!(&answer, Err(error) if error.kind() == ErrorKind::NotImplemented) {
+                break;
+            }
+        }
+        answer
+    }
+}
+
+/// What introspection passes on to the runtime.
+pub(crate) struct RuntimeDetails(pub(crate) Arc<Runtime>);
+
+#[async_trait]
+impl Details for RuntimeDetails {
+    async fn details(&self, options: Any) -> Result<Any> {
+        self.0.info(&options).await
+    }
+}

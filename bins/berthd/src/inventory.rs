@@ -1,0 +1,145 @@
+//! The parts that are always there, and those that follow, in containerd's names: what `ctr plugins ls` shows.
+
+use std::path::Path;
+
+use berth_oci::image::host_platform;
+use berth_types::{PluginInfo, PluginState};
+
+use crate::config::Config;
+use crate::introspection::{plugin_uri, ready};
+
+const CONTENT: &str = "io.containerd.content.v1";
+const EVENT: &str = "io.containerd.event.v1";
+const GRPC: &str = "io.containerd.grpc.v1";
+const METADATA: &str = "io.containerd.metadata.v1";
+const SERVICE: &str = "io.containerd.service.v1";
+const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
+
+/// The gRPC services and what they stand on.
+const SERVICES: [(&str, &[&str]); 12] = [
+    ("containers", &[SERVICE]),
+    ("content", &[SERVICE]),
+    ("diff", &[SERVICE]),
+    ("events", &[EVENT]),
+    ("healthcheck", &[]),
+    ("images", &[SERVICE]),
+    ("introspection", &[SERVICE]),
+    ("leases", &["io.containerd.lease.v1"]),
+    ("namespaces", &[SERVICE]),
+    ("snapshots", &[SERVICE]),
+    ("tasks", &[SERVICE]),
+    ("version", &[]),
+];
+
+/// What the services stand on, under the names that clients look for.
+const BASES: [(&str, &[&str]); 8] = [
+    ("containers-service", &[EVENT, METADATA]),
+    ("content-service", &[METADATA]),
+    ("diff-service", &["io.containerd.differ.v1"]),
+    ("images-service", &[METADATA, "io.containerd.gc.v1"]),
+    ("introspection-service", &[]),
+    ("namespaces-service", &[EVENT, METADATA]),
+    ("snapshots-service", &[METADATA]),
+    ("tasks-service", &[EVENT, "io.containerd.runtime.v2", METADATA]),
+];
+
+/// Parts of containerd 2.3 that berth does not have yet.
+const LATER: [(&str, &str); 16] = [
+    ("io.containerd.cri.v1", "images"),
+    ("io.containerd.cri.v1", "runtime"),
+    (GRPC, "cri"),
+    (GRPC, "mounts"),
+    (GRPC, "sandbox-controllers"),
+    (GRPC, "sandboxes"),
+    (GRPC, "streaming"),
+    (GRPC, "transfer"),
+    ("io.containerd.image-verifier.v1", "bindir"),
+    ("io.containerd.mount-manager.v1", "bolt"),
+    ("io.containerd.nri.v1", "nri"),
+    ("io.containerd.sandbox.controller.v1", "shim"),
+    ("io.containerd.sandbox.store.v1", "local"),
+    ("io.containerd.server.v1", "metrics"),
+    ("io.containerd.streaming.v1", "manager"),
+    ("io.containerd.transfer.v1", "local"),
+];
+
+/// Records of everything but the open sets, which tell of themselves.
+pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
+    let mut records = vec![
+        content(&config.root),
+        ready(EVENT, "exchange", &[]),
+        metadata(config),
+        gc(config),
+        ready("io.containerd.lease.v1", "manager", &[METADATA]),
+        ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
+        restart(),
+        ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
+        task(),
+        ready("io.containerd.warning.v1", "deprecations", &[]),
+        ready("io.containerd.server.v1", "grpc", &[GRPC]),
+        ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
+    ];
+    records.extend(BASES.map(|(id, requires)| ready(SERVICE, id, requires)));
+    records.extend(SERVICES.map(|(id, requires)| ready(GRPC, id, requires)));
+    records.extend(LATER.map(|(kind, id)| {
+        let mut record = ready(kind, id, &[]);
+        record.state = PluginState::Skipped("berth does not have it yet: skip plugin".to_owned());
+        record
+    }));
+    records.retain(|record| {
+        let disabled = config.disabled_plugins.contains(&plugin_uri(record));
+        !disabled || !matches!(record.state, PluginState::Skipped(_))
+    });
+    records
+}
+
+/// Parts that the configuration disables and that the daemon cannot do without.
+pub(crate) fn needed(config: &Config) -> Vec<&String> {
+    let all = inventory(config);
+    let needed = |uri: &&String| {
+        **uri != "io.containerd.monitor.container.v1.restart"
+            && all.iter().any(|one| one.state == PluginState::Ready && plugin_uri(one) == **uri)
+    };
+    config.disabled_plugins.iter().filter(needed).collect()
+}
+
+fn content(root: &Path) -> PluginInfo {
+    let mut record = ready(CONTENT, "content", &[]);
+    let folder = root.join(plugin_uri(&record)).display().to_string();
+    record.exports.insert("root".to_owned(), folder);
+    record
+}
+
+fn metadata(config: &Config) -> PluginInfo {
+    let mut record = ready(METADATA, "bolt", &[CONTENT, EVENT, SNAPSHOTTER]);
+    let policy = config.plugins.metadata.content_sharing_policy.clone();
+    record.exports.insert("policy".to_owned(), policy);
+    record
+}
+
+fn gc(config: &Config) -> PluginInfo {
+    let mut record = ready("io.containerd.gc.v1", "scheduler", &[METADATA]);
+    let gc = &config.plugins.gc;
+    let facts = [
+        ("PauseThreshold", gc.pause_threshold.to_string()),
+        ("DeletionThreshold", gc.deletion_threshold.to_string()),
+        ("MutationThreshold", gc.mutation_threshold.to_string()),
+        ("ScheduleDelay", gc.schedule_delay.to_string()),
+    ];
+    record.exports = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect();
+    record
+}
+
+fn restart() -> PluginInfo {
+    let mut record =
+        ready("io.containerd.monitor.container.v1", "restart", &["io.containerd.runtime.v2", METADATA]);
+    record.capabilities = ["no", "always", "on-failure", "unless-stopped"].map(str::to_owned).into();
+    record
+}
+
+fn task() -> PluginInfo {
+    let mut record = ready("io.containerd.runtime.v2", "task", &["io.containerd.shim.v1"]);
+    record.platforms = vec![host_platform()];
+    record.exports.insert("log-uri-schemes".to_owned(), "binary,fifo,file".to_owned());
+    record
+}
