@@ -84,10 +84,10 @@ impl Blobs {
         let target = self.path(digest);
         let folder = self.folder.join(digest.algorithm().name());
         if let Err(error) = fs::rename(data, &target) {
-            if error.kind() != io::ErrorKind::NotFound || folder.exists() {
+            if error.kind() != io::ErrorKind::NotFound {
                 return Err(ContentError::io("publish", &target)(error));
             }
-            // The first blob of its kind.
+            // The first blob of its kind, or one beside the first.
             fs::create_dir_all(&folder).map_err(ContentError::io("make", &folder))?;
             sync_folder(&self.folder)?;
             if let Some(root) = self.folder.parent() {
