@@ -1,1 +1,28 @@
-//! Placeholder.
+//! A client of image registries (OCI distribution specification 1.1, and what Docker's registries do).
+//!
+//! [`Registries`] knows the machine's configuration: hosts.toml folders as containerd documents them, Docker's
+//! config.json with its credential helpers. [`Repository`] is one name in one of them: it resolves, reads and
+//! writes, asking each configured host in turn and telling of every attempt when all have failed.
+//!
+//! What a registry says is not trusted: documents and error bodies are bounded, digests are verified by whoever
+//! takes the bytes (documents here, blobs by the content store), redirects are counted, and credentials and
+//! configured headers go to the host that they are for and to no other.
+
+mod attempt;
+mod auth;
+mod challenge;
+mod config;
+mod credentials;
+mod exchange;
+mod hosts;
+mod registries;
+mod repository;
+mod retry;
+mod upload;
+
+pub use config::Config;
+pub use credentials::{Credentials, Secret};
+pub use hosts::{Capability, Host};
+pub use registries::Registries;
+pub use repository::{Access, Blob, Repository};
+pub use upload::BlobSource;

@@ -1,0 +1,220 @@
+//! One request to one host: authorization, redirects, repetitions.
+
+use berth_types::{Error, ErrorKind, Result};
+use bytes::Bytes;
+use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::{Body, Method, Response, StatusCode, Url};
+
+use crate::attempt::{self, Failure};
+use crate::auth::Party;
+use crate::retry;
+
+/// Addresses after the first.
+const MAX_REDIRECTS: usize = 10;
+
+/// Bytes of an error's body.
+const ERROR_BODY: usize = 64 << 10;
+
+/// A request as it is made again after a failure.
+pub(crate) struct Call<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Content<'a>,
+    /// Statuses, beside those of success, which are an answer and no failure.
+    pub(crate) answers: &'a [StatusCode],
+}
+
+/// What a request carries.
+pub(crate) enum Content<'a> {
+    Nothing,
+    Whole(Bytes),
+    /// Made anew for the one time that it is sent.
+    Stream(&'a (dyn Fn() -> Body + Sync)),
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        Self { method, url, headers: HeaderMap::new(), body: Content::Nothing, answers: &[] }
+    }
+
+    fn step(&self) -> String {
+        format!("{} {}", self.method, self.url.path())
+    }
+
+    /// A stream is not repeated here: whoever has it begins its upload anew.
+    fn repeats(&self) -> bool {
+        !matches!(self.body, Content::Stream(_))
+    }
+}
+
+pub(crate) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+/// Sends a request until it is answered, and follows where the answer leads.
+pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, Failure> {
+    let config = &party.shared.config;
+    let (mut tries, mut refusals) = (0, 0);
+    let mut authorization = party.header().await;
+    loop {
+        let (outcome, foreign) = follow(party, call, authorization.as_ref()).await;
+        let (failure, pause) = match outcome {
+            Ok(mut response) => {
+                let status = response.status();
+                if status.is_success() || call.answers.contains(&status) {
+                    return Ok(response);
+                }
+                if status == StatusCode::UNAUTHORIZED && !foreign && refusals < 2 && call.repeats() {
+                    refusals += 1;
+                    let answer = party.answer(response.headers(), authorization.as_ref()).await;
+                    authorization = Some(answer.map_err(|error| failure(party, call, error))?);
+                    continue;
+                }
+                let pause = retry::pause(config.pause, tries, Some(response.headers()));
+                let body = bounded(&mut response, ERROR_BODY).await.unwrap_or_default();
+                let failure = Failure {
+                    kind: attempt::kind(status),
+                    host: shown(&party.host.base),
+                    step: call.step(),
+                    outcome: attempt::outcome(status, &body),
+                };
+                (failure, pause.filter(|_| retry::passes(status)))
+            }
+            Err(error) => {
+                let passes = error.kind() == ErrorKind::Unavailable;
+                let pause = retry::pause(config.pause, tries, None).filter(|_| passes);
+                (failure(party, call, error), pause)
+            }
+        };
+        match pause {
+            Some(pause) if tries < config.retries && call.repeats() => {
+                tries += 1;
+                tokio::time::sleep(pause).await;
+            }
+            _ => return Err(failure),
+        }
+    }
+}
+
+fn failure(party: Party<'_>, call: &Call<'_>, error: Error) -> Failure {
+    Failure { kind: error.kind(), host: shown(&party.host.base), step: call.step(), outcome: error.chain() }
+}
+
+fn shown(base: &Url) -> String {
+    base.origin().ascii_serialization()
+}
+
+/// Sends a request once and goes where it is sent on to. Also says whether the answer is from another host, whose
+/// wishes for credentials are not met.
+async fn follow(
+    party: Party<'_>,
+    call: &Call<'_>,
+    authorization: Option<&reqwest::header::HeaderValue>,
+) -> (Result<Response>, bool) {
+    let mut url = call.url.clone();
+    for _ in 0..=MAX_REDIRECTS {
+        let own = same_origin(&url, &party.host.base);
+        let response = match once(party, call, url.clone(), own, authorization).await {
+            Ok(response) => response,
+            Err(error) => return (Err(error), !own),
+        };
+        if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
+            return (Ok(response), !own);
+        }
+        match next(call, &url, &response) {
+            Ok(next) => url = next,
+            Err(error) => return (Err(error), !own),
+        }
+    }
+    (Err(Error::failed_precondition(format!("more than {MAX_REDIRECTS} redirects"))), true)
+}
+
+async fn once(
+    party: Party<'_>,
+    call: &Call<'_>,
+    url: Url,
+    own: bool,
+    authorization: Option<&reqwest::header::HeaderValue>,
+) -> Result<Response> {
+    let client = if own { party.shared.client(party.host)? } else { party.shared.foreign_client()? };
+    let mut request = client.request(call.method.clone(), url).headers(call.headers.clone());
+    if own {
+        request = request.headers(party.host.headers.clone());
+        if let Some(header) = authorization {
+            request = request.header(AUTHORIZATION, header);
+        }
+    }
+    request = match &call.body {
+        Content::Nothing => request,
+        Content::Whole(bytes) => request.body(bytes.clone()),
+        Content::Stream(make) => request.body(make()),
+    };
+    request.send().await.map_err(unreachable)
+}
+
+/// Where a redirect leads, if a request may follow it.
+fn next(call: &Call<'_>, from: &Url, response: &Response) -> Result<Url> {
+    let bad = |why: &str| Error::failed_precondition(format!("{} with {why}", response.status().as_u16()));
+    let location = response.headers().get(LOCATION).ok_or_else(|| bad("no Location"))?;
+    let location = location.to_str().map_err(|_| bad("a Location that is no address"))?;
+    let next = join(from, location)?;
+    if !matches!(call.method, Method::GET | Method::HEAD) && !same_origin(from, &next) {
+        return Err(bad("a Location on another host for a request that changes something"));
+    }
+    Ok(next)
+}
+
+/// An address that a registry gives: absolute or relative, never from TLS to none.
+pub(crate) fn join(from: &Url, location: &str) -> Result<Url> {
+    let shown: String = location.chars().filter(|character| !character.is_control()).take(200).collect();
+    let bad = |why: &str| Error::failed_precondition(format!("the Location {shown:?} {why}"));
+    let next = from.join(location).map_err(|_| bad("is no address"))?;
+    match (from.scheme(), next.scheme()) {
+        (_, "https") | ("http", "http") => Ok(next),
+        ("https", "http") => Err(bad("leads from TLS to none")),
+        _ => Err(bad("is neither http nor https")),
+    }
+}
+
+/// A failure of the way to a host. The address stands in the error's own text.
+pub(crate) fn unreachable(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let text = if error.is_connect() {
+        "cannot connect"
+    } else if error.is_timeout() {
+        "no answer in time"
+    } else {
+        "the connection broke"
+    };
+    Error::unavailable(text).caused_by(error)
+}
+
+/// Reads a body of at most `limit` bytes.
+pub(crate) async fn bounded(response: &mut Response, limit: usize) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > limit {
+            return Err(Error::resource_exhausted(format!("the answer has more than {limit} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_relative_or_absolute_and_keep_their_tls() {
+        let https = Url::parse("https://r.test/v2/a/blobs/uploads/").unwrap();
+        assert_eq!(join(&https, "/v2/x?y=1").unwrap().as_str(), "https://r.test/v2/x?y=1");
+        assert_eq!(join(&https, "https://cdn.test/z").unwrap().host_str(), Some("cdn.test"));
+        for bad in ["http://r.test/x", "file:///etc/passwd", "ftp://r.test"] {
+            assert!(join(&https, bad).is_err(), "{bad}");
+        }
+        let http = Url::parse("http://127.0.0.1:5000/v2/").unwrap();
+        assert!(join(&http, "http://127.0.0.1:6000/x").is_ok());
+    }
+}

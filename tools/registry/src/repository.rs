@@ -1,0 +1,425 @@
+//! One repository: its manifests and blobs.
+
+use std::sync::Arc;
+
+use berth_oci::image::media;
+use berth_types::{Algorithm, Descriptor, Digest, Error, ErrorKind, ImageRef, Result};
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
+use reqwest::{Method, Response, StatusCode, Url};
+use sha2::Digest as _;
+
+use crate::attempt::{Failure, failed};
+use crate::auth::Party;
+use crate::exchange::{self, Call};
+use crate::hosts::{Capability, Host};
+use crate::registries::Shared;
+
+/// Bytes of a manifest or an index (distribution-spec: registries need not take more).
+pub(crate) const MANIFEST_LIMIT: usize = 4 << 20;
+
+/// What we can read, in order of preference.
+const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json, */*;q=0.1";
+
+/// What a repository is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To read.
+    Pull,
+    /// To read and write.
+    Push,
+}
+
+/// One repository of one registry.
+#[derive(Clone)]
+pub struct Repository {
+    shared: Arc<Shared>,
+    registry: String,
+    path: String,
+    hosts: Arc<[Host]>,
+    scope: String,
+}
+
+impl Repository {
+    pub(crate) fn new(shared: Arc<Shared>, reference: &ImageRef, hosts: Vec<Host>, access: Access) -> Self {
+        let path = reference.path().to_owned();
+        let actions = match access {
+            Access::Pull => "pull",
+            Access::Push => "pull,push",
+        };
+        let scope = format!("repository:{path}:{actions}");
+        Self { shared, registry: reference.host().to_owned(), path, hosts: hosts.into(), scope }
+    }
+
+    /// The registry, as references name it.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// The repository beneath the registry.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(crate) fn party<'a>(&'a self, host: &'a Host) -> Party<'a> {
+        let account = match host.mirror {
+            false => self.registry.as_str(),
+            true => host.base.authority(),
+        };
+        Party { shared: &self.shared, host, account, scope: &self.scope }
+    }
+
+    /// The hosts that can do something.
+    pub(crate) fn able(&self, capability: Capability) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(move |host| host.capabilities.contains(&capability))
+    }
+
+    /// An address below the repository; `rest` begins without a slash.
+    pub(crate) fn url(&self, host: &Host, rest: &str) -> Url {
+        let mut url = host.base.clone();
+        url.set_path(&format!("{}/{}/{rest}", host.path, self.path));
+        if host.mirror {
+            url.query_pairs_mut().append_pair("ns", &self.registry);
+        }
+        url
+    }
+
+    /// Asks each host that is able until one answers.
+    async fn ask(
+        &self,
+        what: &str,
+        capability: Capability,
+        call: impl Fn(&Host) -> Call<'static>,
+    ) -> Result<(Response, &Host)> {
+        let mut failures = Vec::new();
+        for host in self.able(capability) {
+            match exchange::send(self.party(host), &call(host)).await {
+                Ok(response) => return Ok((response, host)),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(failed(what, failures))
+    }
+
+    /// What a reference stands for now. A digest is looked up too: the answer is its type and size.
+    pub async fn resolve(&self, reference: &ImageRef) -> Result<Descriptor> {
+        let name = reference.digest().map_or_else(|| reference.tag().unwrap_or("latest"), Digest::as_str);
+        let what = format!("cannot resolve {reference}");
+        let rest = format!("manifests/{name}");
+        let head = |host: &Host| accepting(Call::new(Method::HEAD, self.url(host, &rest)));
+        let (response, _) = self.ask(&what, Capability::Resolve, head).await?;
+        if let Some(descriptor) = described(&response, reference.digest())? {
+            return Ok(descriptor);
+        }
+        // Some registries say nothing in the head: then the document itself tells.
+        let get = |host: &Host| accepting(Call::new(Method::GET, self.url(host, &rest)));
+        let (mut response, _) = self.ask(&what, Capability::Resolve, get).await?;
+        let announced = content_type(&response);
+        let body = exchange::bounded(&mut response, MANIFEST_LIMIT).await?;
+        let digest = match reference.digest() {
+            Some(digest) => verified(digest, &body)?,
+            None => Digest::sha256(sha2::Sha256::digest(&body).into()),
+        };
+        let media_type = announced.or_else(|| claimed(&body)).ok_or_else(|| untyped(reference))?;
+        Ok(Descriptor::new(media_type, digest, body.len() as u64))
+    }
+
+    /// A manifest or an index, verified by its digest. One that is announced as something else is refused.
+    pub async fn manifest(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let digest = &descriptor.digest;
+        let what = format!("cannot fetch the manifest {digest} of {}/{}", self.registry, self.path);
+        let rest = format!("manifests/{digest}");
+        let get = |host: &Host| {
+            let mut call = Call::new(Method::GET, self.url(host, &rest));
+            let accept = format!("{}, */*;q=0.1", descriptor.media_type);
+            call.headers.insert(ACCEPT, accept.parse().unwrap_or(HeaderValue::from_static(ACCEPTED)));
+            call
+        };
+        let mut failures = Vec::new();
+        for host in self.able(Capability::Pull) {
+            let found = match exchange::send(self.party(host), &get(host)).await {
+                Ok(mut response) => document(&mut response, descriptor).await,
+                Err(failure) => {
+                    failures.push(failure);
+                    continue;
+                }
+            };
+            match found {
+                Ok(body) => return Ok(body.into()),
+                Err(error) => failures.push(self.refused(host, &rest, &error)),
+            }
+        }
+        Err(failed(&what, failures))
+    }
+
+    fn refused(&self, host: &Host, rest: &str, error: &Error) -> Failure {
+        Failure {
+            kind: error.kind(),
+            host: host.base.origin().ascii_serialization(),
+            step: format!("GET {}", self.url(host, rest).path()),
+            outcome: error.chain(),
+        }
+    }
+
+    /// A blob from `offset` on. Its bytes are not verified here: they go into a content store, which does that.
+    pub async fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob> {
+        let mut blob = Blob {
+            repository: self.clone(),
+            descriptor: descriptor.clone(),
+            offset,
+            skip: 0,
+            response: None,
+            tries: 0,
+        };
+        blob.open().await?;
+        Ok(blob)
+    }
+
+    /// Whether a blob is there.
+    pub async fn has_blob(&self, digest: &Digest) -> Result<bool> {
+        self.has(&format!("blobs/{digest}"), digest).await
+    }
+
+    /// Whether a manifest is there, under its digest or under a tag with that digest.
+    pub async fn has_manifest(&self, digest: &Digest, tag: Option<&str>) -> Result<bool> {
+        let name = tag.unwrap_or(digest.as_str());
+        self.has(&format!("manifests/{name}"), digest).await
+    }
+
+    /// Asks the host to which a push goes.
+    async fn has(&self, rest: &str, digest: &Digest) -> Result<bool> {
+        let host = self.target()?;
+        let mut call = accepting(Call::new(Method::HEAD, self.url(host, rest)));
+        call.answers = &[StatusCode::NOT_FOUND];
+        let response = exchange::send(self.party(host), &call).await;
+        let response =
+            response.map_err(|failure| failed(&format!("cannot look for {digest}"), vec![failure]))?;
+        if !response.status().is_success() {
+            return Ok(false);
+        }
+        let said = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        Ok(said.is_none_or(|said| said == digest.as_str()))
+    }
+
+    /// The host to which everything of a push goes.
+    pub(crate) fn target(&self) -> Result<&Host> {
+        self.able(Capability::Push).next().ok_or_else(|| {
+            Error::failed_precondition(format!(
+                "no host of {} takes pushes; see its hosts.toml",
+                self.registry
+            ))
+        })
+    }
+}
+
+fn accepting(mut call: Call<'static>) -> Call<'static> {
+    call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
+    call
+}
+
+fn content_type(response: &Response) -> Option<String> {
+    let value = response.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    let kind = value.split(';').next().unwrap_or_default().trim();
+    (media::is_index(kind) || media::is_manifest(kind)).then(|| kind.to_owned())
+}
+
+/// The type that a document says that it has.
+fn claimed(body: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Typed {
+        media_type: String,
+    }
+    let kind = serde_json::from_slice::<Typed>(body).ok()?.media_type;
+    (media::is_index(&kind) || media::is_manifest(&kind)).then_some(kind)
+}
+
+fn untyped(reference: &ImageRef) -> Error {
+    Error::invalid_argument(format!("{reference} is neither an image manifest nor an index"))
+}
+
+/// The descriptor that a head gives, if it says all of it.
+fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Descriptor>> {
+    let headers = response.headers();
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let said: Option<Digest> = match text("docker-content-digest") {
+        Some(said) => Some(said.parse()?),
+        None => None,
+    };
+    if let (Some(said), Some(wanted)) = (&said, wanted)
+        && said != wanted
+        && said.algorithm() == wanted.algorithm()
+    {
+        return Err(Error::failed_precondition(format!("asked for {wanted}, the registry has {said}")));
+    }
+    let size = text(CONTENT_LENGTH.as_str()).and_then(|size| size.parse().ok()).filter(|size| *size > 0);
+    let digest = wanted.cloned().or(said);
+    Ok(match (content_type(response), digest, size) {
+        (Some(kind), Some(digest), Some(size)) => Some(Descriptor::new(kind, digest, size)),
+        _ => None,
+    })
+}
+
+async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    if let Some(announced) = content_type(response)
+        && announced != descriptor.media_type
+    {
+        return Err(Error::invalid_argument(format!(
+            "the document was announced as {announced} and referred to as {}",
+            descriptor.media_type
+        )));
+    }
+    let body = exchange::bounded(response, MANIFEST_LIMIT).await?;
+    verified(&descriptor.digest, &body)?;
+    if descriptor.size > 0 && descriptor.size != body.len() as u64 {
+        return Err(Error::failed_precondition(format!(
+            "the document has {} bytes and not the {} of its descriptor",
+            body.len(),
+            descriptor.size
+        )));
+    }
+    Ok(body)
+}
+
+fn verified(digest: &Digest, body: &[u8]) -> Result<Digest> {
+    let hex = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let actual = match digest.algorithm() {
+        Algorithm::Sha256 => hex(&sha2::Sha256::digest(body)),
+        Algorithm::Sha384 => hex(&sha2::Sha384::digest(body)),
+        Algorithm::Sha512 => hex(&sha2::Sha512::digest(body)),
+    };
+    if actual != digest.hex() {
+        let actual = format!("{}:{actual}", digest.algorithm().name());
+        return Err(Error::failed_precondition(format!("asked for {digest}, got {actual}")));
+    }
+    Ok(digest.clone())
+}
+
+/// A blob as it arrives. A connection that breaks is taken up where it broke, as often as progress is made.
+pub struct Blob {
+    repository: Repository,
+    descriptor: Descriptor,
+    /// Where the next byte that is given out belongs.
+    offset: u64,
+    /// Bytes to pass over, where a host did not heed the range.
+    skip: u64,
+    response: Option<Response>,
+    tries: u32,
+}
+
+impl Blob {
+    /// Where the next bytes belong.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next bytes, none once all are there.
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            if self.descriptor.size > 0 && self.offset >= self.descriptor.size {
+                return Ok(None);
+            }
+            let Some(response) = &mut self.response else {
+                self.open().await?;
+                continue;
+            };
+            match response.chunk().await.map_err(exchange::unreachable) {
+                Ok(Some(mut chunk)) => {
+                    let skipped = self.skip.min(chunk.len() as u64);
+                    self.skip -= skipped;
+                    let chunk = chunk.split_off(skipped as usize);
+                    if chunk.is_empty() {
+                        continue;
+                    }
+                    self.offset += chunk.len() as u64;
+                    if self.descriptor.size > 0 && self.offset > self.descriptor.size {
+                        return Err(self.wrong("is longer than its descriptor says"));
+                    }
+                    self.tries = 0;
+                    return Ok(Some(chunk));
+                }
+                Ok(None) if self.descriptor.size == 0 => return Ok(None),
+                Ok(None) => self.again(self.wrong("ended early")).await?,
+                Err(error) => self.again(error).await?,
+            }
+        }
+    }
+
+    fn wrong(&self, why: &str) -> Error {
+        let Self { descriptor, repository, .. } = self;
+        Error::data_loss(format!(
+            "blob {} of {}/{} {why}",
+            descriptor.digest, repository.registry, repository.path
+        ))
+    }
+
+    /// Gives the connection up for another one after a pause, unless that has not helped before.
+    async fn again(&mut self, error: Error) -> Result<()> {
+        self.response = None;
+        let config = &self.repository.shared.config;
+        if self.tries >= config.retries {
+            return Err(error.context(format!(
+                "cannot fetch blob {} of {}/{}: it stops at byte {}",
+                self.descriptor.digest, self.repository.registry, self.repository.path, self.offset
+            )));
+        }
+        let pause = crate::retry::pause(config.pause, self.tries, None).unwrap_or(config.pause);
+        self.tries += 1;
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<()> {
+        let repository = self.repository.clone();
+        let digest = &self.descriptor.digest;
+        let what = format!("cannot fetch blob {digest} of {}/{}", repository.registry, repository.path);
+        let (rest, offset) = (format!("blobs/{digest}"), self.offset);
+        let get = |host: &Host| {
+            let mut call = Call::new(Method::GET, repository.url(host, &rest));
+            if offset > 0 {
+                let range = format!("bytes={offset}-");
+                call.headers.insert(RANGE, range.parse().unwrap_or(HeaderValue::from_static("bytes=0-")));
+            }
+            call
+        };
+        let (response, _) = repository.ask(&what, Capability::Pull, get).await?;
+        self.skip = if response.status() == StatusCode::PARTIAL_CONTENT {
+            let start = begins(&response);
+            if start != Some(offset) {
+                return Err(self.wrong("came from another place than asked for"));
+            }
+            0
+        } else {
+            offset
+        };
+        self.response = Some(response);
+        Ok(())
+    }
+}
+
+/// The first byte of a partial answer.
+fn begins(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.registry, self.path)
+    }
+}
+
+impl Repository {
+    pub(crate) fn failed(&self, what: &str, failure: Failure) -> Error {
+        failed(&format!("{what} of {}/{}", self.registry, self.path), vec![failure])
+    }
+
+    pub(crate) fn retries(&self) -> (u32, std::time::Duration) {
+        (self.shared.config.retries, self.shared.config.pause)
+    }
+}
+
+/// Whether a failure may pass by itself.
+pub(crate) fn passes(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::Unauthenticated)
+}
