@@ -16,6 +16,7 @@ use testkit::blobs::Blobs;
 use crate::Walking;
 
 mod apply;
+mod compare;
 mod hostile;
 mod overlay;
 

@@ -98,7 +98,7 @@ async fn nothing_is_written_outside_the_root() {
     ];
     for (what, entries) in cases {
         // Each entry alone may fail; what it would have opened for the next one is tried as well.
-        let whole = entries.iter().fold(Tar::default(), |tar, entry| tar.entry(entry)).finish();
+        let whole = entries.iter().fold(Tar::default(), Tar::entry).finish();
         let _ = trap.spring(what, whole).await;
         for entry in &entries {
             let _ = trap.spring(what, Tar::default().entry(entry).finish()).await;
@@ -165,7 +165,7 @@ async fn a_hundred_thousand_opaque_markers_take_linear_time() {
     };
     let start = Instant::now();
     trap.spring("many markers", few(20_000)).await.unwrap();
-    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
     assert!(!trap.root.join("d/lower").exists() && trap.root.join("d/19999").exists());
     berth_sys::mount::unmount_all(&trap.root).unwrap();
 }
