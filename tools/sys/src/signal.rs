@@ -60,3 +60,16 @@ impl AsFd for SignalFd {
         self.0.as_fd()
     }
 }
+
+/// The signal of a number between 1 and `SIGRTMAX`; none for another.
+pub fn by_number(number: i32) -> Option<rustix::process::Signal> {
+    if let Some(signal) = rustix::process::Signal::from_named_raw(number) {
+        return Some(signal);
+    }
+    if !(1..=libc::SIGRTMAX()).contains(&number) {
+        return None;
+    }
+    // SAFETY: the kernel knows the number as a signal; those below `SIGRTMIN` that the C library keeps to itself
+    // only reach other processes, which have a C library of their own.
+    Some(unsafe { rustix::process::Signal::from_raw_unchecked(number) })
+}

@@ -1,294 +1,54 @@
-//! Programs started from a large process with many threads: `posix_spawn`, which lends the child the
-//! parent's memory until it executes instead of copying its page tables as a fork would.
+//! Programs with more descriptors than the three standard ones.
 
-#![expect(unsafe_code, reason = "posix_spawn and its attributes have no safe form with a working directory")]
+#![expect(unsafe_code, reason = "what runs between fork and exec has to be vouched for")]
 
-use std::ffi::{CString, OsStr};
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
-};
-
-/// A program to be started. Its first argument is its path; it leads a process group of its own, has no
-/// signal blocked and none but the default dispositions, and inherits nothing but the three streams.
-#[derive(Debug)]
-pub struct Spawn<'a> {
-    /// The program's path.
-    pub program: &'a Path,
-    /// The arguments after the first.
-    pub arguments: &'a [CString],
-    /// The whole environment, `NAME=value`.
-    pub environment: &'a [CString],
-    /// The working directory.
-    pub folder: &'a Path,
-    /// Standard input, output and error.
-    pub streams: [BorrowedFd<'a>; 3],
-}
-
-/// A child process. It must be waited for with [`Child::try_wait`] or it stays as a zombie.
-#[derive(Debug)]
-pub struct Child {
-    pid: Pid,
-    pidfd: OwnedFd,
-    ended: Option<Ended>,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// With this status.
-    Status(i32),
-    /// By this signal.
-    Signal(i32),
-}
-
-/// Bytes as an argument or a variable; one with a zero byte in it is refused.
-pub fn c_string(text: impl AsRef<OsStr>) -> io::Result<CString> {
-    Ok(CString::new(text.as_ref().as_bytes())?)
-}
-
-impl Spawn<'_> {
-    /// Starts it. Blocking, until the child executes.
-    pub fn spawn(&self) -> io::Result<Child> {
-        let program = c_string(self.program)?;
-        let folder = c_string(self.folder)?;
-        let mut actions = Actions::new()?;
-        // The folder first, so that nothing depends on it but the program.
-        actions.change_folder(&folder)?;
-        for (number, stream) in (0..).zip(&self.streams) {
-            actions.duplicate(*stream, number)?;
+/// Gives the program `sources` as descriptors 3, 4, 5 and on. They must stay open until it has been spawned.
+pub fn with_descriptors<const N: usize>(command: &mut Command, sources: [i32; N]) {
+    let place = move || {
+        // First out of each other's way, then into place; what `dup2` places has no close-on-exec flag.
+        let mut lifted = [0; N];
+        for (lifted, source) in lifted.iter_mut().zip(sources) {
+            // SAFETY: duplicates a descriptor number; no memory is involved.
+            *lifted = unsafe { libc::fcntl(source, libc::F_DUPFD_CLOEXEC, 3 + N as i32) };
+            if *lifted < 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
-        // Ours close themselves; what this process was started with might not.
-        actions.close_from(3)?;
-        let attributes = Attributes::new()?;
-        let mut arguments = vec![program.as_ptr().cast_mut()];
-        arguments.extend(self.arguments.iter().map(|one| one.as_ptr().cast_mut()));
-        arguments.push(std::ptr::null_mut());
-        let mut environment: Vec<_> = self.environment.iter().map(|one| one.as_ptr().cast_mut()).collect();
-        environment.push(std::ptr::null_mut());
-
-        let mut pid = 0;
-        // SAFETY: every pointer is to a live, terminated value of this function; the call copies what
-        // the child needs and returns after it has executed or failed.
-        let code = unsafe {
-            libc::posix_spawn(
-                &raw mut pid,
-                program.as_ptr(),
-                &raw const actions.0,
-                &raw const attributes.0,
-                arguments.as_ptr(),
-                environment.as_ptr(),
-            )
-        };
-        checked(code)?;
-        let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-        // The child is ours and not waited for, so the number still means it.
-        let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-        Ok(Child { pid, pidfd, ended: None })
-    }
-}
-
-impl Child {
-    /// Its number.
-    pub fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get().unsigned_abs()
-    }
-
-    /// How it ended, if it has. Does not block.
-    pub fn try_wait(&mut self) -> io::Result<Option<Ended>> {
-        if self.ended.is_none() {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            self.ended = waitid(WaitId::PidFd(self.pidfd.as_fd()), options)?.map(|status| {
-                match (status.exit_status(), status.terminating_signal()) {
-                    (Some(code), _) => Ended::Status(code),
-                    (None, signal) => Ended::Signal(signal.unwrap_or_default()),
-                }
-            });
+        for (lifted, target) in lifted.iter().zip(3..) {
+            // SAFETY: what was at `target` is the child's copy of something that it must not have anyway.
+            if unsafe { libc::dup2(*lifted, target) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
         }
-        Ok(self.ended)
-    }
-
-    /// Kills it and what else is in its process group. Fine when it has ended already.
-    pub fn kill_group(&self) {
-        if self.ended.is_none() {
-            // The only failure left is that nobody is there any more.
-            let _ = kill_process_group(self.pid, Signal::KILL);
-        }
-    }
-}
-
-/// Readable once the child has ended.
-impl AsFd for Child {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
-    }
-}
-
-impl AsRawFd for Child {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.pidfd.as_raw_fd()
-    }
-}
-
-fn checked(code: i32) -> io::Result<()> {
-    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
-}
-
-struct Actions(libc::posix_spawn_file_actions_t);
-
-impl Actions {
-    fn new() -> io::Result<Self> {
-        let mut actions = MaybeUninit::uninit();
-        // SAFETY: the pointer is to memory of the right type, which the call initializes.
-        checked(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
-        // SAFETY: initialized by the successful call above.
-        Ok(Self(unsafe { actions.assume_init() }))
-    }
-
-    fn change_folder(&mut self, folder: &CString) -> io::Result<()> {
-        // SAFETY: both pointers are live; the call copies the path.
-        checked(unsafe { libc::posix_spawn_file_actions_addchdir_np(&raw mut self.0, folder.as_ptr()) })
-    }
-
-    fn duplicate(&mut self, stream: BorrowedFd<'_>, number: i32) -> io::Result<()> {
-        // SAFETY: the actions are live; the descriptor is borrowed for longer than the spawn.
-        checked(unsafe {
-            libc::posix_spawn_file_actions_adddup2(&raw mut self.0, stream.as_raw_fd(), number)
-        })
-    }
-}
-
-impl Actions {
-    fn close_from(&mut self, first: i32) -> io::Result<()> {
-        // SAFETY: the actions are live and initialized.
-        checked(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, first) })
-    }
-}
-
-impl Drop for Actions {
-    fn drop(&mut self) {
-        // SAFETY: initialized by `new` and not destroyed before.
-        let _ = unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
-    }
-}
-
-struct Attributes(libc::posix_spawnattr_t);
-
-impl Attributes {
-    fn new() -> io::Result<Self> {
-        let mut attributes = MaybeUninit::uninit();
-        // SAFETY: the pointer is to memory of the right type, which the call initializes.
-        checked(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
-        // SAFETY: initialized by the successful call above.
-        let mut attributes = Self(unsafe { attributes.assume_init() });
-        let none = signals(Signals::None)?;
-        // What this process ignores (SIGPIPE, as every Rust program) the child must not.
-        let all = signals(Signals::All)?;
-        // SAFETY: both pointers are to live, initialized values; the call copies the set.
-        checked(unsafe { libc::posix_spawnattr_setsigmask(&raw mut attributes.0, &raw const none) })?;
-        // SAFETY: as above.
-        checked(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, &raw const all) })?;
-        // SAFETY: the attributes are live and initialized.
-        checked(unsafe { libc::posix_spawnattr_setpgroup(&raw mut attributes.0, 0) })?;
-        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETPGROUP;
-        // SAFETY: the attributes are live and initialized.
-        checked(unsafe { libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short) })?;
-        Ok(attributes)
-    }
-}
-
-impl Drop for Attributes {
-    fn drop(&mut self) {
-        // SAFETY: initialized by `new` and not destroyed before.
-        let _ = unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
-    }
-}
-
-enum Signals {
-    None,
-    All,
-}
-
-fn signals(which: Signals) -> io::Result<libc::sigset_t> {
-    let mut set = MaybeUninit::uninit();
-    let code = match which {
-        // SAFETY: the pointer is to memory of the right type, which the call initializes.
-        Signals::None => unsafe { libc::sigemptyset(set.as_mut_ptr()) },
-        // SAFETY: as above.
-        Signals::All => unsafe { libc::sigfillset(set.as_mut_ptr()) },
+        Ok(())
     };
-    if code != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: initialized by the successful call above.
-    Ok(unsafe { set.assume_init() })
+    // SAFETY: the closure runs in the forked child and makes system calls only: it neither allocates nor locks.
+    // (`last_os_error` reads errno.)
+    unsafe { command.pre_exec(place) };
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
-    use std::io::Read;
-
-    use rustix::event::{PollFd, PollFlags, poll};
-    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
 
     use super::*;
 
-    fn run(script: &str, folder: &Path) -> (Ended, String) {
-        let null = File::open("/dev/null").unwrap();
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let arguments = [c_string("-c").unwrap(), c_string(script).unwrap()];
-        let environment = [c_string("GREETING=hello").unwrap()];
-        let mut child = Spawn {
-            program: Path::new("/bin/sh"),
-            arguments: &arguments,
-            environment: &environment,
-            folder,
-            streams: [null.as_fd(), write.as_fd(), write.as_fd()],
-        }
-        .spawn()
-        .unwrap();
-        drop(write);
-        let mut text = String::new();
-        File::from(read).read_to_string(&mut text).unwrap();
-        poll(&mut [PollFd::new(&child, PollFlags::IN)], None).unwrap();
-        (child.try_wait().unwrap().unwrap(), text)
-    }
-
     #[test]
-    fn a_program_gets_its_folder_environment_and_streams_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let (ended, text) = run("echo $GREETING; pwd -P; ls /proc/self/fd | wc -l; exit 7", folder.path());
-        assert_eq!(ended, Ended::Status(7));
-        let path = rustix::fs::readlink(Path::new("/proc/self/cwd"), Vec::new()).unwrap();
-        assert_ne!(path.as_bytes(), folder.path().as_os_str().as_bytes(), "ours is unchanged");
-        // The three streams and the one with which ls reads.
-        assert_eq!(text, format!("hello\n{}\n4\n", folder.path().display()));
-    }
-
-    #[test]
-    fn signals_have_their_default_effect() {
-        let (ended, _) = run("kill -PIPE $$", Path::new("/"));
-        assert_eq!(ended, Ended::Signal(libc::SIGPIPE));
-    }
-
-    #[test]
-    fn what_cannot_be_executed_is_an_error() {
-        let null = File::open("/dev/null").unwrap();
-        let error = Spawn {
-            program: Path::new("/nonexistent"),
-            arguments: &[],
-            environment: &[],
-            folder: Path::new("/"),
-            streams: [null.as_fd(), null.as_fd(), null.as_fd()],
-        }
-        .spawn()
-        .unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    fn a_program_finds_its_descriptors_in_place() {
+        let (first, mut writer) = std::io::pipe().unwrap();
+        let (second, mut other) = std::io::pipe().unwrap();
+        writer.write_all(b"one").unwrap();
+        other.write_all(b"two").unwrap();
+        drop((writer, other));
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat <&4 <&4; cat <&3"]);
+        with_descriptors(&mut command, [first.as_raw_fd(), second.as_raw_fd()]);
+        let output = command.output().unwrap();
+        assert_eq!(output.stdout, b"twoone");
     }
 }

@@ -4,7 +4,8 @@
 //! ([`frame`], pure, knows no socket). On top of them stand
 //! - [`server::Connection`] and [`server::Responder`]: the synchronous server of a shim, driven by the shim's own
 //!   poll loop; an answer may come later and from another thread;
-//! - [`client::Client`]: the synchronous client with which a shim publishes its events;
+//! - [`client::Client`]: a synchronous client that blocks, for programs and tests;
+//! - [`polled::Client`]: one that never blocks, with which a shim's loop publishes its events;
 //! - [`tokio`] (feature `tokio`): the asynchronous client and server of the daemon.
 //!
 //! What travels inside (service names, protobuf messages) is the business of `berth-proto`; this crate only knows
@@ -17,6 +18,7 @@ pub mod client;
 mod error;
 pub mod frame;
 mod metadata;
+pub mod polled;
 pub mod server;
 mod status;
 #[cfg(feature = "tokio")]

@@ -75,6 +75,11 @@ impl Request {
 }
 
 impl Response {
+    /// Reads the data of a response frame.
+    pub fn decode_frame(data: &[u8]) -> Result<Self, prost::DecodeError> {
+        Self::decode(data)
+    }
+
     /// Takes the answer apart: the payload, or why there is none.
     pub fn into_result(self) -> Result<Vec<u8>, Status> {
         match self.status {

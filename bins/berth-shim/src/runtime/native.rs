@@ -1,0 +1,193 @@
+//! Our own low-level runtime, in the shim's process.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use berth_container as container;
+use berth_proto as proto;
+use berth_types::{Error, ErrorKind, Result};
+use container::{CgroupDriver, Container, Deletion, Keyring, RootSwitch, Stdio, Target};
+use proto::containerd::runc::v1::Options;
+
+use super::{Checkpoint, ChildIo, Create, Exec, Place, Restore, Running, Runtime, Spawned};
+use crate::log::Log;
+
+const ROOT: &str = "/run/berth/runc";
+
+/// The container of one task.
+#[derive(Debug)]
+pub(crate) struct Native {
+    root: PathBuf,
+    cgroup_driver: CgroupDriver,
+    log: Log,
+    /// From its creation to its start, which only its maker can follow; afterwards its state on disk serves, and
+    /// its spec takes no memory here.
+    made: Mutex<Option<Container>>,
+}
+
+impl Native {
+    pub(crate) fn open(options: &Options, place: &Place<'_>) -> Result<Self> {
+        let root = if options.root.is_empty() { Path::new(ROOT) } else { Path::new(&options.root) };
+        let cgroup_driver =
+            if options.systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
+        let root = root.join(place.namespace);
+        Ok(Self { root, cgroup_driver, log: Log::new(false), made: Mutex::default() })
+    }
+
+    fn made(&self) -> MutexGuard<'_, Option<Container>> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load(&self, id: &str) -> Result<Container> {
+        Container::load(&self.root, id).map_err(|e| failed("cannot load the container", &e))
+    }
+
+    fn warn(&self, warnings: Vec<String>) {
+        warnings.into_iter().for_each(|warning| self.log.warn(warning));
+    }
+}
+
+impl Runtime for Native {
+    fn create(&self, request: &Create, io: ChildIo) -> Result<Spawned> {
+        let made = Container::create(container::Create {
+            id: request.id.clone(),
+            bundle: request.bundle.clone(),
+            root: self.root.clone(),
+            stdio: stdio(io)?,
+            root_switch: if request.no_pivot_root { RootSwitch::Move } else { RootSwitch::Pivot },
+            keyring: if request.no_new_keyring { Keyring::Keep } else { Keyring::New },
+            cgroup_driver: self.cgroup_driver,
+            ..container::Create::default()
+        })
+        .map_err(|e| failed("OCI runtime create failed", &e))?;
+        self.warn(made.warnings);
+        let pid =
+            made.container.pid().ok_or_else(|| Error::unknown("the container ended at its creation"))?;
+        // For tools that look for it there, as runc's --pid-file leaves it.
+        crate::bundle::write_whole(&request.bundle.join("init.pid"), pid.to_string().as_bytes())?;
+        *self.made() = Some(made.container);
+        Ok(Spawned { pid: pid as u32, console: made.terminal })
+    }
+
+    fn start(&self, id: &str) -> Result<()> {
+        let mut container = match self.made().take() {
+            Some(container) => container,
+            None => self.load(id)?,
+        };
+        container.start().map_err(|e| failed("OCI runtime start failed", &e))
+    }
+
+    fn restore(&self, request: &Restore, _io: ChildIo) -> Result<Spawned> {
+        Err(unsupported(&format!("cannot restore {} from a checkpoint", request.create.id)))
+    }
+
+    fn exec(&self, request: &Exec, io: ChildIo) -> Result<Spawned> {
+        let process = serde_json::from_slice(&request.process)
+            .map_err(|e| Error::invalid_argument("the process to run is no OCI process").caused_by(e))?;
+        let execed = self
+            .load(&request.id)?
+            .exec(container::Exec { process, stdio: stdio(io)?, ..container::Exec::default() })
+            .map_err(|e| failed("OCI runtime exec failed", &e))?;
+        self.warn(execed.warnings);
+        Ok(Spawned { pid: execed.pid as u32, console: execed.terminal })
+    }
+
+    fn kill(&self, id: &str, signal: u32) -> Result<()> {
+        self.load(id)?.kill(signal as i32, Target::Init).map_err(|e| failed("kill failed", &e))
+    }
+
+    fn kill_all(&self, id: &str, signal: u32) -> Result<()> {
+        self.load(id)?.kill(signal as i32, Target::All).map_err(|e| failed("kill failed", &e))
+    }
+
+    fn delete(&self, id: &str, running: Running) -> Result<()> {
+        let made = self.made().take();
+        let container = match made {
+            Some(container) => container,
+            None => match self.load(id) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+                other => other?,
+            },
+        };
+        let deletion = match running {
+            Running::Spare => Deletion::Stopped,
+            Running::Kill => Deletion::Force,
+        };
+        self.warn(container.delete(deletion).map_err(|e| failed("failed to delete task", &e))?);
+        Ok(())
+    }
+
+    fn pause(&self, id: &str) -> Result<()> {
+        self.load(id)?.pause().map_err(|e| failed("OCI runtime pause failed", &e))
+    }
+
+    fn resume(&self, id: &str) -> Result<()> {
+        self.load(id)?.resume().map_err(|e| failed("OCI runtime resume failed", &e))
+    }
+
+    fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
+        let resources = serde_json::from_slice(resources)
+            .map_err(|e| Error::invalid_argument("the new limits are no OCI resources").caused_by(e))?;
+        self.load(id)?.update(&resources).map_err(|e| failed("OCI runtime update failed", &e))
+    }
+
+    fn pids(&self, id: &str) -> Result<Vec<u32>> {
+        let pids = self.load(id)?.pids().map_err(|e| failed("OCI runtime ps failed", &e))?;
+        Ok(pids.into_iter().map(|pid| pid as u32).collect())
+    }
+
+    fn checkpoint(&self, id: &str, _request: &Checkpoint) -> Result<()> {
+        Err(unsupported(&format!("cannot checkpoint {id}")))
+    }
+
+    fn features(&self) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn is_quick(&self) -> bool {
+        true
+    }
+}
+
+/// The runtime's own kinds are those of its command line; what clients of a task act on is coarser, as with runc:
+/// gone, there already, or anything else.
+fn failed(what: &str, error: &container::Error) -> Error {
+    let kind = match error.kind() {
+        container::error::ErrorKind::NotFound => ErrorKind::NotFound,
+        container::error::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+        container::error::ErrorKind::Unsupported => ErrorKind::NotImplemented,
+        container::error::ErrorKind::InvalidArgument => ErrorKind::InvalidArgument,
+        container::error::ErrorKind::FailedPrecondition | container::error::ErrorKind::Internal => {
+            ErrorKind::Unknown
+        }
+    };
+    if matches!(error, container::Error::Finished) {
+        return Error::new(kind, error.chain());
+    }
+    Error::new(kind, format!("{what}: {}", error.chain()))
+}
+
+fn unsupported(what: &str) -> Error {
+    Error::not_implemented(format!(
+        "{what}: the built-in runtime has no CRIU; create the task with the runtime option BinaryName=runc"
+    ))
+}
+
+fn stdio(io: ChildIo) -> Result<Stdio> {
+    let ChildIo::Streams(streams) = io else { return Ok(Stdio::Terminal) };
+    let mut fds = Vec::with_capacity(3);
+    for stream in streams {
+        fds.push(match stream {
+            Some(fd) => fd,
+            None => null().map_err(|e| Error::io("cannot open /dev/null", e))?,
+        });
+    }
+    let fds = <[OwnedFd; 3]>::try_from(fds).map_err(|_| Error::internal("three streams"))?;
+    Ok(Stdio::Fds(fds))
+}
+
+fn null() -> std::io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+}

@@ -1,0 +1,5 @@
+//! The real program, driven over ttrpc as a daemon drives it, with our runtime and with runc.
+
+mod daemon;
+mod lifecycle;
+mod pod;
