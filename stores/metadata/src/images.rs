@@ -74,15 +74,16 @@ impl Images for ImageView {
         let (scope, mask) = (self.scope.clone(), mask.clone());
         let change = move |txn: &mut Txn<'_>| {
             let current = find(txn, &scope, &image.name)?;
-            let created_at = current.created_at;
+            let (created_at, target) = (current.created_at, current.target.digest.clone());
             let mut image = checked(merge(current, image, &mask)?)?;
             image.created_at = created_at;
             image.updated_at = SystemTime::now();
             lease(txn, &scope, &image)?;
             let key = ImageRecord::key(scope.namespace.as_str(), image.name.as_str());
             store(txn, &key, &ImageRecord::new(&image))?;
-            // The image may point elsewhere now.
-            txn.release();
+            if image.target.digest != target {
+                txn.release();
+            }
             txn.tell(
                 &scope.namespace,
                 Event::ImageUpdate { name: image.name.to_string(), labels: image.labels.clone() },

@@ -54,7 +54,6 @@ impl ContentStore for ContentView {
             info.labels = checked_labels("info", info.labels)?;
             info.updated_at = SystemTime::now();
             store(txn, &BlobRecord::key(scope.namespace.as_str(), &digest), &BlobRecord::of(&info))?;
-            txn.release();
             Ok(info)
         };
         self.shared.ledger.update(Durability::Synced, change).await

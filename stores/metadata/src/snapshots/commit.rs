@@ -102,7 +102,6 @@ async fn record(shared: &Shared, place: Place, intent: CommitRecord) -> Result<(
         }
         target.enter(txn, &record)?;
         txn.delete(&CommitRecord::key(&place.namespace, &place.snapshotter, &place.name))?;
-        txn.release();
         let event =
             Event::SnapshotCommit { key: place.name, name: target.name, snapshotter: target.snapshotter };
         txn.tell(&scope.namespace, event);

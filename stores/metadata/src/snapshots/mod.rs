@@ -55,7 +55,6 @@ impl Snapshotter for SnapshotView {
             record.labels = checked_labels("info", record.labels)?;
             record.updated_at = SystemTime::now();
             store(txn, &place.key(), &record)?;
-            txn.release();
             Ok((record, labels))
         };
         let (record, labels) = self.shared.ledger.update(Durability::Synced, change).await?;

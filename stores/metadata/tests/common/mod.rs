@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses what it needs of it")]
 
+pub mod objects;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -63,7 +65,7 @@ impl Events for Told {
 
 /// A collector that runs only when it is asked.
 pub fn manual() -> GcConfig {
-    GcConfig { startup_delay: Duration::ZERO, pause_threshold: 0.000_001, ..GcConfig::default() }
+    GcConfig { startup_delay: Duration::from_hours(1), pause_threshold: 0.000_001, ..GcConfig::default() }
 }
 
 pub struct Store {
