@@ -107,6 +107,15 @@ mod tests {
     }
 
     #[test]
+    fn blanks_stand_where_containerd_takes_them() {
+        assert!(matches(&["name==foo, empty"]));
+        assert!(matches(&[" name == foo"]));
+        for bad in ["name==foo ,empty", "name==foo ", "name "] {
+            assert!(Filters::parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn what_is_no_filter_is_refused() {
         for bad in
             ["name==", "==x", "name=x", "name~=(", "a..b", "name==foo,", "\"open", "name==\"open", "a b"]

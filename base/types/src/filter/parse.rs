@@ -44,8 +44,17 @@ impl Parser<'_> {
         found
     }
 
+    /// Blanks may stand before a part of a path, an operator and a value, and nowhere else.
+    fn blanks(&mut self) {
+        let rest = self.rest();
+        self.at += rest.len() - rest.trim_start().len();
+    }
+
     fn selector(&mut self) -> Result<Selector> {
         let path = self.path()?;
+        if self.rest().trim_start().starts_with(['=', '!', '~']) {
+            self.blanks();
+        }
         let test = if self.eat("==") {
             Test::Equals(self.value(false)?)
         } else if self.eat("!=") {
@@ -70,6 +79,7 @@ impl Parser<'_> {
     }
 
     fn part(&mut self) -> Result<String> {
+        self.blanks();
         if self.rest().starts_with('"') {
             return self.quoted('"');
         }
@@ -79,6 +89,7 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, pattern: bool) -> Result<String> {
+        self.blanks();
         match self.rest().chars().next() {
             Some('"') => self.quoted('"'),
             Some(quote @ ('/' | '|')) if pattern => self.quoted(quote),
