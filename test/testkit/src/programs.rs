@@ -45,7 +45,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// A `PATH` for a daemon: `first`, the folders of `kind`'s generation, and the machine's own.
-pub(crate) fn search_path(first: &[PathBuf], newest: bool) -> std::ffi::OsString {
+pub fn search_path(first: &[PathBuf], newest: bool) -> std::ffi::OsString {
     let mut folders = first.to_vec();
     if newest {
         folders.push(peers().join(CONTAINERD));
