@@ -122,14 +122,14 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            start: Duration::from_secs(60),
+            start: Duration::from_mins(1),
             load: Duration::from_secs(5),
             cleanup: Duration::from_secs(5),
             shutdown: Duration::from_secs(3),
             state: Duration::from_secs(2),
-            create: Duration::from_secs(180),
-            call: Duration::from_secs(60),
-            checkpoint: Duration::from_secs(900),
+            create: Duration::from_mins(3),
+            call: Duration::from_mins(1),
+            checkpoint: Duration::from_mins(15),
         }
     }
 }

@@ -205,10 +205,12 @@ impl Engine {
         };
         let mut ended = true;
         if !self.registry.shares(shim, bundle.key()) {
-            let limit = Some(self.config.timeouts.shutdown);
+            let limit = self.config.timeouts.shutdown;
             let request = wire::ShutdownRequest { id, now: true };
-            let told = shim.call::<_, ()>("Shutdown", request, limit).await;
-            ended = matches!(told, Ok(_) | Err(CallError::Closed));
+            let told = shim.call::<_, ()>("Shutdown", request, Some(limit)).await;
+            // One that hangs in what failed may agree to end, and not do it.
+            ended = matches!(told, Ok(()) | Err(CallError::Closed))
+                && tokio::time::timeout(limit, shim.closed()).await.is_ok();
         }
         if !deleted || !ended {
             self.clean_up(bundle, program).await;

@@ -249,7 +249,7 @@ impl Owner {
             }
             Err(error) => return (Err(self.why_not_deleted(shim, error).await), None),
         };
-        let (_, removed) = tokio::join!(self.dismiss(shim), self.remove_bundle());
+        let ((), removed) = tokio::join!(self.dismiss(shim), self.remove_bundle());
         if let Err(error) = removed {
             tracing::error!(task = %self.task.key(), "cannot remove the bundle: {}", error.chain());
         }
@@ -280,7 +280,7 @@ impl Owner {
         let request = wire::ShutdownRequest { id: self.task.key().id.to_string(), now: false };
         let limit = self.engine.config.timeouts.shutdown;
         match shim.call::<_, ()>("Shutdown", request, Some(limit)).await {
-            Ok(_) | Err(CallError::Closed) => {}
+            Ok(()) | Err(CallError::Closed) => {}
             Err(error) => {
                 tracing::error!(task = %self.task.key(), "the shim may be left: it was told to end: {error}");
             }
