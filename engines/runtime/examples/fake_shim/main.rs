@@ -219,9 +219,9 @@ impl Shim {
             "State" => self.state(),
             "Exec" => {
                 let request = wire::ExecProcessRequest::decode(payload).unwrap();
-                self.with(|task| match task.execs.insert(request.exec_id) {
-                    true => Ok(Vec::new()),
-                    false => Err(Status::new(Code::AlreadyExists, "exec exists")),
+                self.with(|task| {
+                    let new = task.execs.insert(request.exec_id);
+                    new.then(Vec::new).ok_or_else(|| Status::new(Code::AlreadyExists, "exec exists"))
                 })
             }
             "Stats" => Ok(wire::StatsResponse::default().encode_to_vec()),
