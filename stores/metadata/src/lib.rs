@@ -19,6 +19,8 @@ mod codec;
 mod config;
 mod containers;
 mod content;
+#[cfg(test)]
+mod crash;
 mod gc;
 mod images;
 mod key;

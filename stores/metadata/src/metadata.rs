@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::config::Parts;
 use crate::containers::ContainerView;
 use crate::content::ContentView;
-use crate::gc::{self, Collected, Schedule};
+use crate::gc::{self, Beginning, Collected, Schedule};
 use crate::images::ImageView;
 use crate::leases::LeaseView;
 use crate::ledger::{Changes, Ledger};
@@ -60,8 +60,7 @@ impl Metadata {
             schedule,
             recovered: watch::Sender::new(interrupted.is_empty()),
         });
-        let keep_orphans = opening.rebuilt().is_some();
-        gc::start(&shared, interrupted, keep_orphans);
+        gc::start(&shared, Beginning { interrupted, new: opening == Opening::New });
         Ok(Arc::new(Self { shared, opening }))
     }
 
@@ -115,6 +114,18 @@ impl Metadata {
     /// Collects garbage and waits for the end of it.
     pub async fn collect(&self) -> Result<Collected> {
         self.shared.schedule.collect().await
+    }
+
+    /// Whether the backends hold things from before a database was lost, which no collection
+    /// takes.
+    pub fn keeps_orphans(&self) -> Result<bool> {
+        self.shared.ledger.view(gc::orphans::are_kept)
+    }
+
+    /// Collects garbage, and what was kept since a database was lost.
+    pub async fn collect_orphans(&self) -> Result<Collected> {
+        self.shared.schedule.let_orphans_go();
+        self.collect().await
     }
 
     /// Ends the collector, syncs, and lets go of the database. What comes later is answered

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use berth_types::{Error, Result};
 
 use crate::codec::{Damaged, Decoder, Encoder};
+use crate::gc::orphans;
 use crate::key::{Kind, key};
 use crate::record::Record;
 use crate::storage::{Check, Durability, Read, Redb, Storage, StorageError, Write};
@@ -49,7 +50,7 @@ impl Opening {
 }
 
 pub(crate) fn open(path: &Path) -> Result<(Redb, Opening)> {
-    if let Some(folder) = path.parent() {
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -74,9 +75,23 @@ pub(crate) fn open(path: &Path) -> Result<(Redb, Opening)> {
                 "the metadata database cannot be used, a new one is begun"
             );
             let storage = attempt(path, 0).map_err(Unusable::into_error)?;
+            keep_orphans(&storage)?;
             Ok((storage, Opening::Rebuilt { kept, why }))
         }
     }
+}
+
+/// What the backends hold is worth more now than ever.
+fn keep_orphans(storage: &dyn Storage) -> Result<()> {
+    let mut failed = None;
+    storage.update(&mut |records: &mut dyn Write| match orphans::keep_in(records) {
+        Ok(()) => Some(Durability::Synced),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    })?;
+    failed.map_or(Ok(()), Err)
 }
 
 /// Why a file cannot be used.
@@ -103,14 +118,42 @@ impl Unusable {
 }
 
 fn attempt(path: &Path, size: u64) -> Result<Redb, Unusable> {
+    if size == 0 {
+        make(path)?;
+    }
     let check = if size > 0 && size <= CHECKED { Check::Everything } else { Check::Header };
     let storage = Redb::open(path, check).map_err(Unusable::Storage)?;
-    prepare(&storage)?;
+    prepare_with(&storage)?;
     Ok(storage)
 }
 
+/// Makes an empty database. It gets its name once it is whole, so that a crash here leaves none.
+fn make(path: &Path) -> Result<(), Unusable> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let unfinished = path.with_file_name(name);
+    let failed =
+        |what, source| Unusable::Storage(StorageError::Io { what, path: unfinished.clone(), source });
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed("begin", error)),
+        _ => {}
+    }
+    let storage = Redb::open(&unfinished, Check::Header).map_err(Unusable::Storage)?;
+    prepare_with(&storage)?;
+    storage.close().map_err(Unusable::Storage)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::rename(&unfinished, path)
+        .and_then(|()| fs::File::open(folder)?.sync_all())
+        .map_err(|source| failed("name", source))
+}
+
 /// Checks the format, and brings an earlier one up to date in one commit.
-fn prepare(storage: &dyn Storage) -> Result<(), Unusable> {
+#[cfg(test)]
+pub(crate) fn prepare(storage: &dyn Storage) -> Result<()> {
+    prepare_with(storage).map_err(Unusable::into_error)
+}
+
+fn prepare_with(storage: &dyn Storage) -> Result<(), Unusable> {
     let meta = key(Kind::Meta, &["schema"]);
     let mut found = None;
     storage

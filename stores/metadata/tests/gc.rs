@@ -200,6 +200,8 @@ async fn an_expired_image_goes_unless_something_refers_to_it() {
 #[tokio::test]
 async fn orphans_of_a_crash_go_with_the_first_collection() {
     let scratch = Scratch::new();
+    // A new database over what is there already would keep it.
+    open(scratch.folder()).metadata.close().await.unwrap();
     let store = open(scratch.folder());
     // What a daemon does that dies before it records anything.
     let mut ingest = store.content.writer(IngestRequest::new("x/1/orphan".parse().unwrap())).await.unwrap();

@@ -12,14 +12,16 @@
 mod backends;
 pub(crate) mod labels;
 mod mark;
+pub(crate) mod orphans;
 mod schedule;
 mod sweep;
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use berth_types::{Error, Result};
 
+use self::orphans::Orphans;
 pub(crate) use self::schedule::Schedule;
 use self::sweep::{Removed, Sweep};
 use crate::key::Kind;
@@ -63,24 +65,27 @@ impl Collected {
     }
 }
 
+/// How a daemon's start found things.
+pub(crate) struct Beginning {
+    /// Commits that a crash interrupted.
+    pub(crate) interrupted: Vec<Interrupted>,
+    /// Whether there was no database.
+    pub(crate) new: bool,
+}
+
 /// Starts the scheduler, which first finishes what a crash interrupted. It ends with the store.
-pub(crate) fn start(shared: &Arc<Shared>, interrupted: Vec<Interrupted>, keep_orphans: bool) {
+pub(crate) fn start(shared: &Arc<Shared>, beginning: Beginning) {
     let schedule = Arc::clone(&shared.schedule);
-    let task = tokio::spawn(run(Arc::downgrade(shared), Arc::clone(&schedule), interrupted, keep_orphans));
+    let task = tokio::spawn(run(Arc::downgrade(shared), Arc::clone(&schedule), beginning));
     schedule.owns(task);
 }
 
-async fn run(
-    shared: Weak<Shared>,
-    schedule: Arc<Schedule>,
-    interrupted: Vec<Interrupted>,
-    keep_orphans: bool,
-) {
+async fn run(shared: Weak<Shared>, schedule: Arc<Schedule>, beginning: Beginning) {
     let mut pace = schedule.pace();
-    if let Some(shared) = shared.upgrade() {
-        recover(&shared, interrupted).await;
-    }
-    let mut orphans = !keep_orphans;
+    let mut orphans = match shared.upgrade() {
+        Some(shared) => recover(&shared, beginning).await,
+        None => return,
+    };
     while schedule.due(&pace).await {
         let Some(shared) = shared.upgrade() else { return };
         let waiters = schedule.begin();
@@ -103,8 +108,9 @@ async fn run(
     }
 }
 
-async fn recover(shared: &Shared, interrupted: Vec<Interrupted>) {
-    for commit in interrupted {
+async fn recover(shared: &Shared, beginning: Beginning) -> Orphans {
+    let opened = SystemTime::now();
+    for commit in beginning.interrupted {
         if let Err(error) = snapshots::finish(shared, commit).await {
             tracing::error!(error = error.chain(), "a snapshot's interrupted commit stays as it is");
         }
@@ -113,9 +119,13 @@ async fn recover(shared: &Shared, interrupted: Vec<Interrupted>) {
     if let Err(error) = shared.sequence.warm(&shared.ledger).await {
         tracing::error!(error = error.chain(), "no numbers reserved");
     }
+    orphans::decide(shared, beginning.new, opened).await.unwrap_or_else(|error| {
+        tracing::warn!(error = error.chain(), "orphans are kept this time");
+        Orphans::Keep
+    })
 }
 
-async fn collect(shared: &Arc<Shared>, orphans: &mut bool) -> Result<Collected> {
+async fn collect(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Collected> {
     let started = Instant::now();
     let mut collected = Collected::default();
     shared.schedule.begin_mark();
@@ -125,11 +135,15 @@ async fn collect(shared: &Arc<Shared>, orphans: &mut bool) -> Result<Collected> 
     collected.elapsed = started.elapsed();
     let mut stale = shared.schedule.take_stale();
     stale.extend(swept);
-    if *orphans {
+    if shared.schedule.orphans_may_go() && *orphans == Orphans::Keep {
+        orphans::let_go(shared).await?;
+        *orphans = Orphans::Sweep;
+    }
+    if *orphans == Orphans::Sweep {
         match backends::everything(shared).await {
             Ok(all) => {
                 stale.extend(all);
-                *orphans = false;
+                *orphans = Orphans::Swept;
             }
             Err(error) => tracing::warn!(error = error.chain(), "orphans not looked for"),
         }

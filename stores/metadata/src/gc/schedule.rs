@@ -5,7 +5,7 @@
 //! their share of time. With nothing to collect there is no timer either.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub(crate) struct Schedule {
     /// The keys stored since the mark of the collection that is under way.
     stored: Mutex<Option<Vec<Vec<u8>>>>,
     stale: Mutex<BTreeSet<Stale>>,
+    /// Whether somebody said that orphans which are kept may go.
+    forget: AtomicBool,
     waiters: Mutex<Vec<Waiter>>,
     changed: Notify,
     stopping: watch::Sender<bool>,
@@ -56,6 +58,7 @@ impl Schedule {
             deletions: AtomicU64::new(0),
             stored: Mutex::new(None),
             stale: Mutex::new(BTreeSet::new()),
+            forget: AtomicBool::new(false),
             waiters: Mutex::new(Vec::new()),
             changed: Notify::new(),
             stopping: watch::Sender::new(false),
@@ -100,6 +103,15 @@ impl Schedule {
         lock(&self.waiters).push(waiter);
         self.changed.notify_one();
         done.await.map_err(|_| stopped())?
+    }
+
+    /// Lets the next collection take what was kept after a database was lost.
+    pub(crate) fn let_orphans_go(&self) {
+        self.forget.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn orphans_may_go(&self) -> bool {
+        self.forget.swap(false, Ordering::Relaxed)
     }
 
     pub(crate) fn ask_to_stop(&self) {

@@ -85,19 +85,32 @@ pub fn open(root: &Path) -> Store {
 }
 
 pub fn open_with(root: &Path, gc: GcConfig, sharing: Sharing) -> Store {
+    let (mut parts, events) = backends(root);
+    parts.gc = gc;
+    parts.sharing = sharing;
+    let (content, native) = (Arc::clone(&parts.content), Arc::clone(&parts.snapshotters[&native()]));
+    let metadata = Metadata::open(&root.join("meta.redb"), parts).unwrap();
+    Store { metadata, content, native, events }
+}
+
+/// Backends in a folder.
+pub fn parts(root: &Path) -> Parts {
+    backends(root).0
+}
+
+fn backends(root: &Path) -> (Parts, Arc<Told>) {
     let content: Arc<dyn ContentStore> = Arc::new(berth_content::Store::open(&root.join("content")).unwrap());
     let native = berth_snapshot::native::open(&root.join("native"), Default::default())
         .unwrap_or_else(|_| panic!("the native snapshotter opens everywhere"));
     let events = Arc::new(Told::default());
     let parts = Parts {
-        content: Arc::clone(&content),
-        snapshotters: BTreeMap::from([(self::native(), Arc::clone(&native))]),
+        content,
+        snapshotters: BTreeMap::from([(self::native(), native)]),
         events: Arc::clone(&events) as Arc<dyn Events>,
-        gc,
-        sharing,
+        gc: manual(),
+        sharing: Sharing::Shared,
     };
-    let metadata = Metadata::open(&root.join("meta.redb"), parts).unwrap();
-    Store { metadata, content, native, events }
+    (parts, events)
 }
 
 pub fn scope(namespace: &str) -> Scope {
