@@ -76,7 +76,8 @@ impl Runtime for Native {
             Some(container) => container,
             None => self.load(id)?,
         };
-        container.start().map_err(|e| failed("OCI runtime start failed", &e))
+        self.warn(container.start().map_err(|e| failed("OCI runtime start failed", &e))?);
+        Ok(())
     }
 
     fn restore(&self, request: &Restore, _io: ChildIo) -> Result<Spawned> {
@@ -130,7 +131,9 @@ impl Runtime for Native {
     fn update(&self, id: &str, resources: &[u8]) -> Result<()> {
         let resources = serde_json::from_slice(resources)
             .map_err(|e| Error::invalid_argument("the new limits are no OCI resources").caused_by(e))?;
-        self.load(id)?.update(&resources).map_err(|e| failed("OCI runtime update failed", &e))
+        let warnings = self.load(id)?.update(&resources);
+        self.warn(warnings.map_err(|e| failed("OCI runtime update failed", &e))?);
+        Ok(())
     }
 
     fn pids(&self, id: &str) -> Result<Vec<u32>> {

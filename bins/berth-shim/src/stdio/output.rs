@@ -55,6 +55,8 @@ pub(crate) struct Output {
     pending: Vec<u8>,
     input_ended: bool,
     ended: Vec<Channel>,
+    /// No stream is left.
+    over: bool,
 }
 
 #[derive(Debug)]
@@ -96,6 +98,7 @@ impl Output {
             pending: Vec::new(),
             input_ended: false,
             ended: Vec::new(),
+            over: false,
         })
     }
 
@@ -171,9 +174,10 @@ impl Output {
                 match (frame.stream, client.pace) {
                     (Stream::Open, None) => {
                         client.pace = Some(Pace::of(&frame.payload));
-                        let ended: Vec<Channel> = self.ended.clone();
-                        ended.into_iter().for_each(|channel| client.push(stream_of(channel), &[]));
-                        client.closing = self.is_over();
+                        for channel in &self.ended {
+                            client.push(stream_of(*channel), &[]);
+                        }
+                        client.closing = self.over;
                         if client.flush() == Fate::Gone {
                             return Fate::Gone;
                         }
@@ -250,17 +254,11 @@ impl Output {
 
     /// After the last stream's end: clients are sent what they lack and then let go.
     pub(crate) fn finish(&mut self) {
-        if !self.is_over() {
-            self.ended.push(Channel::Stdin);
-        }
+        self.over = true;
         self.clients.values_mut().for_each(|client| {
             client.closing = true;
             client.flush();
         });
-    }
-
-    fn is_over(&self) -> bool {
-        self.ended.contains(&Channel::Stdin)
     }
 
     fn tell(&mut self, channel: Channel, bytes: &[u8]) {

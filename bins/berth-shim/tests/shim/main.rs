@@ -1,5 +1,7 @@
 //! The real program, driven over ttrpc as a daemon drives it, with our runtime and with runc.
 
 mod daemon;
+mod daemons;
 mod lifecycle;
 mod pod;
+mod stdio;
