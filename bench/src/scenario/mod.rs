@@ -1,0 +1,53 @@
+//! What is measured, a file each.
+
+mod exec;
+mod fleet;
+mod import;
+mod memory;
+mod metadata;
+mod restart;
+mod start;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use crate::table::Table;
+
+/// One thing to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// `run --rm` of a trivial command.
+    Start,
+    /// A process more in a running container.
+    Exec,
+    /// A hundred containers, ten at a time, and their removal.
+    Fleet,
+    /// What the daemon and each container take.
+    Memory,
+    /// From exec of the daemon to its first answer, and again with a hundred containers running.
+    Restart,
+    /// Import and unpacking of an image of 200 MB.
+    Import,
+    /// Records a second over the API.
+    Metadata,
+}
+
+impl Scenario {
+    /// Everything.
+    pub(crate) fn all() -> Vec<Self> {
+        Self::value_variants().to_vec()
+    }
+
+    /// Measures `rounds` times.
+    pub(crate) fn run(self, rounds: usize, table: &mut Table) -> Result<()> {
+        match self {
+            Self::Start => start::run(rounds, table),
+            Self::Exec => exec::run(rounds, table),
+            Self::Fleet => fleet::run(rounds, table),
+            Self::Memory => memory::run(table),
+            Self::Restart => restart::run(rounds, table),
+            Self::Import => import::run(rounds, table),
+            Self::Metadata => metadata::run(rounds, table),
+        }
+    }
+}

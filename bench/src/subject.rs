@@ -1,0 +1,92 @@
+//! What is measured: a daemon with its own command line, and the same foreign client on both.
+
+use anyhow::{Context, Result};
+use testkit::{Daemon, Invocation, Kind, Setup, image, programs};
+
+/// The image that every scenario runs.
+pub(crate) const IMAGE: &str = "berth.test/busybox:1";
+
+/// A daemon and the command line that its users type.
+pub(crate) struct Subject {
+    pub(crate) daemon: Daemon,
+    kind: Kind,
+}
+
+/// The two, berth first.
+pub(crate) fn both() -> Result<[Subject; 2]> {
+    Ok([Subject::start(Kind::Berth)?, Subject::start(Kind::Containerd)?])
+}
+
+impl Subject {
+    /// A fresh daemon with the image in it.
+    pub(crate) fn start(kind: Kind) -> Result<Self> {
+        let subject = Self::empty(kind)?;
+        let archive = subject.daemon.scratch().file("busybox.tar", image::busybox()?.oci_archive());
+        subject.ctr()?.args(["images", "import"]).arg(archive).ok();
+        Ok(subject)
+    }
+
+    /// A fresh daemon.
+    pub(crate) fn empty(kind: Kind) -> Result<Self> {
+        let setup = Setup { log_level: Some("info".to_owned()), ..Setup::default() };
+        let daemon = Daemon::with(kind, setup)?;
+        Ok(Self { daemon, kind })
+    }
+
+    /// `ctr` 2.3 in the daemon's namespace.
+    pub(crate) fn ctr(&self) -> Result<Invocation> {
+        Ok(self.daemon.ctr()?)
+    }
+
+    /// Runs `words` in a new container, waits for it and removes it.
+    pub(crate) fn run(&self, id: &str, words: &[&str]) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => self.berth()?.args(["run", "--rm", "--network", "none", "--name", id, IMAGE]),
+            _ => self.ctr()?.args(["run", "--rm", IMAGE, id]),
+        }
+        .args(words))
+    }
+
+    /// Starts `words` in a new container and leaves it running.
+    pub(crate) fn start_container(&self, id: &str, words: &[&str]) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => self.berth()?.args(["run", "-d", "--network", "none", "--name", id, IMAGE]),
+            _ => self.ctr()?.args(["run", "-d", "--null-io", IMAGE, id]),
+        }
+        .args(words))
+    }
+
+    /// Runs `words` in a running container.
+    pub(crate) fn exec(&self, id: &str, words: &[&str]) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => self.berth()?.args(["exec", id]),
+            _ => self.ctr()?.args(["tasks", "exec", "--exec-id", "bench", id]),
+        }
+        .args(words))
+    }
+
+    /// Ends and removes a running container.
+    pub(crate) fn remove(&self, id: &str) -> Result<()> {
+        match self.kind {
+            Kind::Berth => self.berth()?.args(["rm", "-f", id]).ok(),
+            _ => {
+                self.ctr()?.args(["tasks", "delete", "--force", id]).ok();
+                self.ctr()?.args(["containers", "delete", id]).ok()
+            }
+        };
+        Ok(())
+    }
+
+    /// Brings an archive in and unpacks it.
+    pub(crate) fn import(&self, archive: &std::path::Path) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => self.berth()?.args(["load", "--quiet", "--input"]).arg(archive),
+            _ => self.ctr()?.args(["images", "import"]).arg(archive),
+        })
+    }
+
+    fn berth(&self) -> Result<Invocation> {
+        let program = programs::own("berth").context("berth is not built")?;
+        Ok(self.daemon.client(&program))
+    }
+}
