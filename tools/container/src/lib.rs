@@ -6,10 +6,22 @@
 //! children except those that it made and that failed.
 //!
 //! [`Container::create`] → [`Container::start`] → [`Container::delete`] is the whole life.
+//!
+//! ```text
+//!   configuration --plan--> Plan --clone--> child: namespaces, mounts, identity --> program
+//!                            ^                 ^
+//!                            |                 | messages (child::wire)
+//!                          checks          container::create: cgroups, maps, hooks
+//! ```
 
+mod cgroup;
+mod child;
 pub mod container;
 pub mod error;
 pub mod oom;
+mod plan;
+mod report;
+mod seccomp;
 pub mod stats;
 
 pub use container::{

@@ -65,6 +65,14 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
     ret(unsafe { libc::syscall(libc::SYS_kill, pid, signal) }).map(drop)
 }
 
+/// Sends any signal, also a real-time one, to the process of a pidfd.
+pub fn pidfd_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: no siginfo is given: the kernel makes one.
+    let done = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, null::<u8>(), 0) };
+    ret(done).map(drop)
+}
+
 /// Every signal back to its default action, then none blocked.
 pub fn default_signals() {
     /// `struct sigaction` of the kernel: handler, flags, restorer, mask; zero is the default action.
@@ -327,7 +335,7 @@ pub fn set_limit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
 /// # Safety
 ///
 /// `attributes` must be what `command` takes; pointers in it must be to live memory.
-pub unsafe fn bpf<T>(command: u32, attributes: &T) -> Result<i64> {
+pub unsafe fn bpf<T>(command: u32, attributes: &mut T) -> Result<i64> {
     // SAFETY: as the caller promises; the size is that of the struct.
-    ret(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>()) })
+    ret(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>()) })
 }
