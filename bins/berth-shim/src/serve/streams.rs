@@ -42,13 +42,18 @@ impl Shim {
         }
         let number = output.map(|output| self.adopt_output(key, output));
         let outputs = pumps.iter().filter(|(channel, _)| *channel != Channel::Stdin).count();
+        let mut input_closed = false;
         if let Some(process) = self.process_mut(key) {
+            input_closed = process.input_closed;
             process.outputs = outputs;
             process.kept = kept;
-            process.stdin = stdin;
+            process.stdin = stdin.filter(|_| !input_closed);
             process.console = console;
             process.output = number;
             process.logger = logger.map(|pid| Logger { pid, asked: false });
+        }
+        if let Some(number) = number.filter(|_| input_closed) {
+            self.close_feed(number);
         }
         for (channel, pump) in pumps {
             self.add_stream(key.clone(), channel, pump);

@@ -84,6 +84,8 @@ pub(crate) struct Process {
     pub(crate) outputs: usize,
     pub(crate) kept: Vec<OwnedFd>,
     pub(crate) stdin: Option<OwnedFd>,
+    /// The client has said that no more input comes; it may say so before there is anything to close.
+    pub(crate) input_closed: bool,
     pub(crate) console: Option<OwnedFd>,
     pub(crate) logger: Option<Logger>,
     /// The number of its [`Output`] with the shim.

@@ -124,6 +124,7 @@ pub(super) fn resize(shim: &mut Shim, request: &wire::ResizePtyRequest) -> Resul
 pub(super) fn close_io(shim: &mut Shim, request: &wire::CloseIoRequest) -> Result<()> {
     let process = task_mut(shim, &request.id)?.process_mut(&request.exec_id)?;
     process.stdin = None;
+    process.input_closed = true;
     if let Some(output) = process.output {
         shim.close_feed(output);
     }

@@ -13,6 +13,7 @@ use crate::pod::{Kind, Pod, Streams};
 
 for_both!(
     standard_input_ends_with_close_io,
+    input_may_end_before_its_process_starts,
     a_reader_that_leaves_ends_nothing,
     much_output_arrives_whole,
     a_terminal_can_be_resized_and_typed_into,
@@ -54,6 +55,20 @@ fn standard_input_ends_with_close_io(kind: Kind) {
     let mut rest = [0; 4];
     reader.read_exact(&mut rest).unwrap();
     assert_eq!(&rest, b"end\n");
+    task.finish();
+    Leftovers::none(&pod.scratch);
+}
+
+fn input_may_end_before_its_process_starts(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let mut task = pod.launch("a", "sleep 1000", &Streams::default());
+    let stdin = pod.fifo("in");
+    task.exec("e", "cat; exit 3", &Streams { stdin: text(&stdin), ..Streams::default() }).unwrap();
+    task.close_io("e");
+    task.start("e").unwrap();
+    assert_eq!(task.wait("e"), 3);
+    task.kill("", 9, false).unwrap();
+    task.wait("");
     task.finish();
     Leftovers::none(&pod.scratch);
 }
