@@ -8,13 +8,12 @@ use berth_types::filter::Filters;
 use berth_types::{BlobInfo, Digest, IngestRef};
 use proto::containerd::services::content::v1::{self as wire, content_server};
 use proto::convert::{from_field_mask, from_labels, signed};
-use proto::status::to_status;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::headers::scope;
-use crate::shared::{Answers, Shared, existing, in_blocks, ok, required};
+use crate::shared::{self, Answers, Shared, existing, in_blocks, ok, required};
 use crate::write::Session;
 
 /// The longest piece of a blob in one message of `Read`.
@@ -151,8 +150,10 @@ fn pieces(reader: Arc<dyn BlobReader>, start: u64, wanted: u64) -> Answers<wire:
             if left == 0 {
                 return Ok(None);
             }
-            let data =
-                reader.read_at(start + done, left.min(PIECE) as usize).await.map_err(|e| to_status(&e))?;
+            let data = reader
+                .read_at(start + done, left.min(PIECE) as usize)
+                .await
+                .map_err(|error| shared::status(&error))?;
             if data.is_empty() {
                 return Err(Status::data_loss(format!("the blob ended {left} bytes before its size")));
             }

@@ -6,11 +6,10 @@ use futures::StreamExt;
 use proto::containerd::services::events::v1::{self as wire, events_server};
 use proto::containerd::types;
 use proto::convert::{check_topic, envelope, from_any, from_envelope, from_event};
-use proto::status::to_status;
 use tonic::{Request, Response, Status};
 
 use crate::headers::scope;
-use crate::shared::{Answers, Shared, ok, required};
+use crate::shared::{Answers, Shared, ok, required, status};
 
 /// The service.
 pub(crate) struct Events(pub(crate) Shared);
@@ -40,6 +39,6 @@ impl events_server::Events for Events {
     ) -> Result<Response<Self::SubscribeStream>, Status> {
         let filters = ok(Filters::parse(&request.into_inner().filters))?;
         let told = ok(self.0.catalog.events().subscribe(filters).await)?;
-        Ok(Response::new(Box::pin(told.map(|told| told.map(envelope).map_err(|error| to_status(&error))))))
+        Ok(Response::new(Box::pin(told.map(|told| told.map(envelope).map_err(|error| status(&error))))))
     }
 }

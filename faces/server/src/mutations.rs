@@ -6,9 +6,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use berth_proto::status::to_status;
 use tokio::sync::watch;
 use tonic::{Response, Status};
+
+use crate::shared::status;
 
 /// The changes under way.
 #[derive(Clone)]
@@ -36,7 +37,7 @@ impl Mutations {
         });
         match task.await {
             Ok(Ok(value)) => Ok(Response::new(value)),
-            Ok(Err(error)) => Err(to_status(&error)),
+            Ok(Err(error)) => Err(status(&error)),
             Err(_) => Err(panicked()),
         }
     }

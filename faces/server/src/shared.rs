@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use berth_core::Catalog;
 use berth_proto::prost::Message;
-use berth_proto::status::to_status;
-use berth_types::Error;
+use berth_types::{Error, ErrorKind};
 use futures::Stream;
 use tonic::{Response, Status};
 
@@ -42,7 +41,31 @@ impl Shared {
 
 /// A value or the status of an error, for `?` in a service.
 pub(crate) fn ok<T>(result: berth_types::Result<T>) -> Result<T, Status> {
-    result.map_err(|error| to_status(&error))
+    result.map_err(|error| status(&error))
+}
+
+/// The status of an error. Its text ends with the name of its class, as Go's errors do: people and scripts know
+/// errors of containerd by it.
+pub(crate) fn status(error: &Error) -> Status {
+    let status = berth_proto::status::to_status(error);
+    match class(error.kind()) {
+        Some(class) if !status.message().ends_with(class) => {
+            Status::new(status.code(), format!("{}: {class}", status.message()))
+        }
+        _ => status,
+    }
+}
+
+fn class(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::InvalidArgument => Some("invalid argument"),
+        ErrorKind::NotFound => Some("not found"),
+        ErrorKind::AlreadyExists => Some("already exists"),
+        ErrorKind::FailedPrecondition => Some("failed precondition"),
+        ErrorKind::Unavailable => Some("unavailable"),
+        ErrorKind::NotImplemented => Some("not implemented"),
+        _ => None,
+    }
 }
 
 /// A part of a request that must be there.
@@ -74,4 +97,22 @@ where
         let block: Vec<W> = records.by_ref().take(BLOCK).map(Into::into).collect();
         (!block.is_empty()).then(|| Ok(message(block)))
     })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_ends_with_its_class_once() {
+        assert_eq!(status(&Error::not_found("image \"x\"")).message(), "image \"x\": not found");
+        assert_eq!(status(&Error::not_found("image \"x\": not found")).message(), "image \"x\": not found");
+        assert_eq!(status(&Error::internal("it broke")).message(), "it broke");
+    }
+
+    #[test]
+    fn what_nobody_can_have_named_is_not_found() {
+        let missing = existing::<berth_types::LeaseId>("lease", "").unwrap_err();
+        assert_eq!(missing.code(), tonic::Code::NotFound);
+    }
 }

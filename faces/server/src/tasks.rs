@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use berth_core::{CreateTask, ExecProcess, Scope, UpdateTask};
 use berth_proto as proto;
-use berth_types::{ContainerId, Descriptor, Exit, KillTarget, ProcessRef, Stdio, TerminalSize};
+use berth_types::{ContainerId, Descriptor, Exit, KillTarget, ProcessRef, ProcessState, Stdio, TerminalSize};
 use proto::containerd::services::tasks::v1::{self as wire, tasks_server};
+use proto::containerd::v1::types::Process;
 use proto::convert::{from_any, mounts_from, timestamp};
 use tonic::{Request, Response, Status};
 
@@ -48,6 +49,16 @@ impl Tasks {
     ) -> Result<(Arc<dyn berth_core::Tasks>, ContainerId), Status> {
         Ok((self.tasks(scope), container_id(scope, container)?))
     }
+}
+
+/// Go's `time.Time{}`, which containerd sends for a process that has not ended; clients tell by it.
+const NEVER: proto::prost_types::Timestamp =
+    proto::prost_types::Timestamp { seconds: -62_135_596_800, nanos: 0 };
+
+fn process(state: ProcessState) -> Process {
+    let mut process = Process::from(state);
+    process.exited_at.get_or_insert(NEVER);
+    process
 }
 
 fn deleted(id: String, exit: Exit) -> wire::DeleteResponse {
@@ -127,7 +138,7 @@ impl tasks_server::Tasks for Tasks {
         let wire::GetRequest { container_id, exec_id } = request.into_inner();
         let (tasks, process) = self.process(&scope, &container_id, &exec_id)?;
         let state = ok(tasks.state(&process).await)?;
-        Ok(Response::new(wire::GetResponse { process: Some(state.into()) }))
+        Ok(Response::new(wire::GetResponse { process: Some(process(state)) }))
     }
 
     async fn list(
@@ -135,7 +146,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<wire::ListTasksRequest>,
     ) -> Result<Response<wire::ListTasksResponse>, Status> {
         let found = ok(self.tasks(&scope(&request)?).list().await)?;
-        self.0.bounded(wire::ListTasksResponse { tasks: found.into_iter().map(Into::into).collect() })
+        self.0.bounded(wire::ListTasksResponse { tasks: found.into_iter().map(process).collect() })
     }
 
     async fn kill(&self, request: Request<wire::KillRequest>) -> Result<Response<()>, Status> {
