@@ -5,6 +5,7 @@ mod layer;
 pub mod tar;
 
 pub use archive::Image;
+pub(crate) use archive::digest;
 pub use layer::Layer;
 pub use tar::{Entry, Kind as EntryKind, Tar};
 

@@ -18,6 +18,7 @@ mod host;
 pub mod image;
 mod leftovers;
 pub mod programs;
+pub mod registry;
 mod scratch;
 
 pub use command::{Invocation, Outcome};

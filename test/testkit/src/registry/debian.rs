@@ -1,0 +1,96 @@
+//! Debian's `docker-registry` (distribution 2.8) on a loopback port.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use crate::wait::{self, Watched};
+use crate::{Scratch, need};
+
+/// A registry that runs; dropping it ends it.
+#[derive(Debug)]
+pub struct DockerRegistry {
+    child: Child,
+    address: SocketAddr,
+    scratch: Scratch,
+}
+
+/// The name and password of a registry with [`DockerRegistry::with_login`].
+pub const LOGIN: (&str, &str) = ("berth", "U*U");
+
+/// The password's hash, one of bcrypt's published test vectors.
+const HTPASSWD: &str = "berth:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
+
+impl DockerRegistry {
+    /// Starts one that takes everything from everybody.
+    #[track_caller]
+    pub fn start() -> Result<Self, need::Missing> {
+        Self::launch(false)
+    }
+
+    /// Starts one that wants [`LOGIN`].
+    #[track_caller]
+    pub fn with_login() -> Result<Self, need::Missing> {
+        Self::launch(true)
+    }
+
+    /// `127.0.0.1:PORT`, as references name it.
+    pub fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Name and password, for one with a login.
+    pub fn login(&self) -> (&'static str, &'static str) {
+        LOGIN
+    }
+
+    #[track_caller]
+    fn launch(login: bool) -> Result<Self, need::Missing> {
+        let program = need::program("docker-registry")?;
+        let scratch = Scratch::new();
+        // The registry does not tell which port it was given, so one is chosen for it.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.expect("loopback has a free port");
+        let passwords = scratch.file("htpasswd", HTPASSWD);
+        let auth = if login {
+            format!("auth:\n  htpasswd:\n    realm: berth\n    path: {}\n", passwords.display())
+        } else {
+            String::new()
+        };
+        let config = scratch.file(
+            "config.yml",
+            format!(
+                "version: 0.1\nlog:\n  level: warn\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n  secret: test\n{auth}",
+                scratch.path("data").display()
+            ),
+        );
+        let log = std::fs::File::create(scratch.path("log")).expect("the scratch folder takes a log");
+        let child = Command::new(&program)
+            .arg("serve")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor can be copied"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program.display()));
+        let registry = Self { child, address, scratch };
+        let watched = Watched::open(registry.child.id()).expect("an unreaped child is there");
+        wait::soon("the registry's port", || {
+            assert!(!watched.ends_within(std::time::Duration::ZERO), "it ended: {}", registry.log());
+            TcpStream::connect(registry.address).is_ok()
+        });
+        Ok(registry)
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.scratch.path("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        // A child that has ended cannot be killed, and is reaped all the same.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
