@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use berth_core::ContentStore;
-use berth_oci::image::{Document, media};
+use berth_oci::image::{Document, media, platform_string};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result};
 
 use crate::content;
@@ -96,7 +96,7 @@ pub(crate) async fn walk(
     missing: Missing,
     limits: Limits,
 ) -> Result<Vec<Node>> {
-    let mut budget = Budget { limits, seen: HashSet::new(), bytes: 0 };
+    let mut budget = Budget::new(limits);
     let mut nodes = Vec::new();
     let mut skipped = None;
     let mut level = vec![root.clone()];
@@ -104,12 +104,7 @@ pub(crate) async fn walk(
         if level.is_empty() {
             break;
         }
-        if depth > limits.depth {
-            return Err(Error::invalid_argument(format!(
-                "the image {} has more than {} indexes within one another",
-                root.digest, limits.depth
-            )));
-        }
+        budget.descend(depth, root)?;
         let mut next = Vec::new();
         for descriptor in std::mem::take(&mut level) {
             if !budget.admit(&descriptor)? {
@@ -159,13 +154,7 @@ async fn node(
     let is_index = matches!(document, Document::Index(_));
     let mut children = children(document);
     if is_index {
-        children = platforms.select(children);
-        if children.is_empty() {
-            return Err(Error::not_found(format!(
-                "index {} has no image for the wanted platform",
-                descriptor.digest
-            )));
-        }
+        children = selected(&descriptor, children, platforms)?;
     } else if missing == Missing::Skip {
         for child in &children {
             if !content::exists(store, &child.digest).await? {
@@ -177,16 +166,52 @@ async fn node(
     Ok(Node { descriptor, children })
 }
 
+/// Those of an index's manifests that are meant; it is an error if there is none.
+pub(crate) fn selected(
+    index: &Descriptor,
+    manifests: Vec<Descriptor>,
+    platforms: &Platforms,
+) -> Result<Vec<Descriptor>> {
+    let known: Vec<String> = manifests
+        .iter()
+        .filter_map(|one| one.platform.as_ref())
+        .filter(|platform| platform.os != "unknown")
+        .map(platform_string)
+        .collect();
+    let selected = platforms.select(manifests);
+    if selected.is_empty() {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let text = format!("index {} has no image for the wanted platform but for {known}", index.digest);
+        return Err(Error::not_found(text));
+    }
+    Ok(selected)
+}
+
 /// What is left of the limits.
-struct Budget {
+pub(crate) struct Budget {
     limits: Limits,
     seen: HashSet<Digest>,
     bytes: u64,
 }
 
 impl Budget {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, seen: HashSet::new(), bytes: 0 }
+    }
+
+    /// Refuses to go deeper than is allowed.
+    pub(crate) fn descend(&self, depth: usize, root: &Descriptor) -> Result<()> {
+        if depth > self.limits.depth {
+            return Err(Error::invalid_argument(format!(
+                "the image {} has more than {} indexes within one another",
+                root.digest, self.limits.depth
+            )));
+        }
+        Ok(())
+    }
+
     /// Counts a document; false for one that was read before.
-    fn admit(&mut self, descriptor: &Descriptor) -> Result<bool> {
+    pub(crate) fn admit(&mut self, descriptor: &Descriptor) -> Result<bool> {
         let new = self.seen.insert(descriptor.digest.clone());
         if self.seen.len() > self.limits.nodes {
             return Err(Error::invalid_argument(format!(
@@ -197,7 +222,7 @@ impl Budget {
         Ok(new)
     }
 
-    fn spend(&mut self, bytes: u64) -> Result<()> {
+    pub(crate) fn spend(&mut self, bytes: u64) -> Result<()> {
         self.bytes += bytes;
         if self.bytes > self.limits.documents {
             return Err(Error::invalid_argument(format!(

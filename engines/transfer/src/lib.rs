@@ -18,6 +18,8 @@ mod image;
 mod import;
 mod platforms;
 mod progress;
+mod pull;
+mod push;
 mod tar;
 mod unpack;
 
@@ -29,4 +31,6 @@ pub use image::{
 pub use import::{Digests, Import, Imported, Names, Only, Source, import};
 pub use platforms::Platforms;
 pub use progress::{Object, Progress, Reporter, State};
+pub use pull::{Pull, Pulled, pull};
+pub use push::{Push, push};
 pub use unpack::{Unpack, Unpacked, unpack};

@@ -10,12 +10,22 @@ use serde::Deserialize;
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) kind: ErrorKind,
+    /// The status, if the host answered with one.
+    pub(crate) status: Option<StatusCode>,
     /// The host with its scheme.
     pub(crate) host: String,
     /// Such as `GET /v2/a/manifests/1`.
     pub(crate) step: String,
     /// What came of it.
     pub(crate) outcome: String,
+}
+
+impl Failure {
+    /// Whether the host may not even have understood the request: TLS was spoken to a server without, or none to
+    /// one with.
+    pub(crate) fn is_misunderstanding(&self) -> bool {
+        self.status.is_none_or(|status| status == StatusCode::BAD_REQUEST)
+    }
 }
 
 impl fmt::Display for Failure {

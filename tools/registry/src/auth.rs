@@ -23,7 +23,7 @@ use crate::hosts::{Host, is_loopback};
 use crate::registries::Shared;
 
 /// A token that does not say so is good for a minute, as the specification has it.
-const SHORT: Duration = Duration::from_secs(60);
+const SHORT: Duration = Duration::from_mins(1);
 
 /// A token is not used in its last seconds.
 const MARGIN: Duration = Duration::from_secs(5);
@@ -181,12 +181,14 @@ impl Party<'_> {
             drop(pairs);
             self.ask(Method::GET, url, header, None).await
         };
-        let answer = response.map_err(|error| match withheld {
-            true => error.context(format!(
+        let answer = response.map_err(|error| {
+            if !withheld {
+                return error;
+            }
+            error.context(format!(
                 "the token service {realm} is not in the domain of {} and was not given its credentials; if it is to have them, name it in the configuration",
                 self.account
-            )),
-            false => error,
+            ))
         })?;
         let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
         if token.is_empty() {
@@ -205,10 +207,8 @@ impl Party<'_> {
         form: Option<String>,
     ) -> Result<Answer> {
         let shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
-        let client = match same_origin(&url, &self.host.base) {
-            true => self.shared.client(self.host)?,
-            false => self.shared.foreign_client()?,
-        };
+        let own = same_origin(&url, &self.host.base);
+        let client = if own { self.shared.client(self.host)? } else { self.shared.foreign_client()? };
         let mut request = client.request(method, url);
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);

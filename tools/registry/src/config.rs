@@ -41,7 +41,7 @@ impl Default for Config {
             realms: Vec::new(),
             user_agent: concat!("berth/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(30),
-            read_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_mins(1),
             retries: 4,
             pause: Duration::from_millis(250),
         }

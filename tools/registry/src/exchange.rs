@@ -33,7 +33,7 @@ pub(crate) enum Content<'a> {
     Stream(&'a (dyn Fn() -> Body + Sync)),
 }
 
-impl<'a> Call<'a> {
+impl Call<'_> {
     pub(crate) fn new(method: Method, url: Url) -> Self {
         Self { method, url, headers: HeaderMap::new(), body: Content::Nothing, answers: &[] }
     }
@@ -68,13 +68,15 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
                 if status == StatusCode::UNAUTHORIZED && !foreign && refusals < 2 && call.repeats() {
                     refusals += 1;
                     let answer = party.answer(response.headers(), authorization.as_ref()).await;
-                    authorization = Some(answer.map_err(|error| failure(party, call, error))?);
+                    let refused = |error| Failure { status: Some(status), ..failure(party, call, error) };
+                    authorization = Some(answer.map_err(refused)?);
                     continue;
                 }
                 let pause = retry::pause(config.pause, tries, Some(response.headers()));
                 let body = bounded(&mut response, ERROR_BODY).await.unwrap_or_default();
                 let failure = Failure {
                     kind: attempt::kind(status),
+                    status: Some(status),
                     host: shown(&party.host.base),
                     step: call.step(),
                     outcome: attempt::outcome(status, &body),
@@ -98,7 +100,13 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
 }
 
 fn failure(party: Party<'_>, call: &Call<'_>, error: Error) -> Failure {
-    Failure { kind: error.kind(), host: shown(&party.host.base), step: call.step(), outcome: error.chain() }
+    Failure {
+        kind: error.kind(),
+        status: None,
+        host: shown(&party.host.base),
+        step: call.step(),
+        outcome: error.chain(),
+    }
 }
 
 fn shown(base: &Url) -> String {

@@ -49,6 +49,8 @@ pub struct Host {
     pub dial_timeout: Option<Duration>,
     /// Whether it is another host than the reference says, and has to be told which registry is meant.
     pub mirror: bool,
+    /// Whether it is the host before it, spoken to in another way: it is asked only if that one was not understood.
+    pub alternate: bool,
 }
 
 /// Bytes of a hosts.toml.
@@ -119,7 +121,7 @@ fn defaults(registry: &str, config: &Config) -> Result<Vec<Host>> {
     // On this machine a registry usually has no TLS, or a certificate that nobody signed.
     let tls = Host { skip_verify: true, ..host("https", address)? };
     match registry.rsplit_once(':') {
-        Some((_, port)) if port != "443" => Ok(vec![host("http", address)?, tls]),
+        Some((_, port)) if port != "443" => Ok(vec![host("http", address)?, Host { alternate: true, ..tls }]),
         _ => Ok(vec![tls]),
     }
 }
@@ -137,6 +139,7 @@ fn host(scheme: &str, address: &str) -> Result<Host> {
         headers: HeaderMap::new(),
         dial_timeout: None,
         mirror: false,
+        alternate: false,
     })
 }
 
@@ -328,7 +331,7 @@ fn certificates(folder: &Path, registry: &str, config: &Config) -> Result<Option
         return Ok(None);
     }
     let Some(found) = defaults(registry, config)?.pop() else { return Ok(None) };
-    Ok(Some(Host { ca, client, skip_verify: false, ..found }))
+    Ok(Some(Host { ca, client, skip_verify: false, alternate: false, ..found }))
 }
 
 #[cfg(test)]

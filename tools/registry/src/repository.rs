@@ -1,13 +1,14 @@
 //! One repository: its manifests and blobs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use berth_archive::Hasher;
 use berth_oci::image::media;
-use berth_types::{Algorithm, Descriptor, Digest, Error, ErrorKind, ImageRef, Result};
+use berth_types::{Descriptor, Digest, Error, ErrorKind, ImageRef, Result};
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
-use sha2::Digest as _;
 
 use crate::attempt::{Failure, failed};
 use crate::auth::Party;
@@ -38,6 +39,8 @@ pub struct Repository {
     path: String,
     hosts: Arc<[Host]>,
     scope: String,
+    /// The host of a push, once it has answered.
+    understood: Arc<AtomicUsize>,
 }
 
 impl Repository {
@@ -48,7 +51,14 @@ impl Repository {
             Access::Push => "pull,push",
         };
         let scope = format!("repository:{path}:{actions}");
-        Self { shared, registry: reference.host().to_owned(), path, hosts: hosts.into(), scope }
+        Self {
+            shared,
+            registry: reference.host().to_owned(),
+            path,
+            hosts: hosts.into(),
+            scope,
+            understood: Arc::default(),
+        }
     }
 
     /// The registry, as references name it.
@@ -62,10 +72,7 @@ impl Repository {
     }
 
     pub(crate) fn party<'a>(&'a self, host: &'a Host) -> Party<'a> {
-        let account = match host.mirror {
-            false => self.registry.as_str(),
-            true => host.base.authority(),
-        };
+        let account = if host.mirror { host.base.authority() } else { self.registry.as_str() };
         Party { shared: &self.shared, host, account, scope: &self.scope }
     }
 
@@ -93,6 +100,9 @@ impl Repository {
     ) -> Result<(Response, &Host)> {
         let mut failures = Vec::new();
         for host in self.able(capability) {
+            if is_pointless(host, &failures) {
+                continue;
+            }
             match exchange::send(self.party(host), &call(host)).await {
                 Ok(response) => return Ok((response, host)),
                 Err(failure) => failures.push(failure),
@@ -118,7 +128,7 @@ impl Repository {
         let body = exchange::bounded(&mut response, MANIFEST_LIMIT).await?;
         let digest = match reference.digest() {
             Some(digest) => verified(digest, &body)?,
-            None => Digest::sha256(sha2::Sha256::digest(&body).into()),
+            None => Hasher::digest(&body),
         };
         let media_type = announced.or_else(|| claimed(&body)).ok_or_else(|| untyped(reference))?;
         Ok(Descriptor::new(media_type, digest, body.len() as u64))
@@ -137,6 +147,9 @@ impl Repository {
         };
         let mut failures = Vec::new();
         for host in self.able(Capability::Pull) {
+            if is_pointless(host, &failures) {
+                continue;
+            }
             let found = match exchange::send(self.party(host), &get(host)).await {
                 Ok(mut response) => document(&mut response, descriptor).await,
                 Err(failure) => {
@@ -155,6 +168,7 @@ impl Repository {
     fn refused(&self, host: &Host, rest: &str, error: &Error) -> Failure {
         Failure {
             kind: error.kind(),
+            status: Some(StatusCode::OK),
             host: host.base.origin().ascii_serialization(),
             step: format!("GET {}", self.url(host, rest).path()),
             outcome: error.chain(),
@@ -186,30 +200,60 @@ impl Repository {
         self.has(&format!("manifests/{name}"), digest).await
     }
 
-    /// Asks the host to which a push goes.
+    /// Asks the host to which a push goes, and finds out which way of speaking to it is right.
     async fn has(&self, rest: &str, digest: &Digest) -> Result<bool> {
-        let host = self.target()?;
-        let mut call = accepting(Call::new(Method::HEAD, self.url(host, rest)));
-        call.answers = &[StatusCode::NOT_FOUND];
-        let response = exchange::send(self.party(host), &call).await;
-        let response =
-            response.map_err(|failure| failed(&format!("cannot look for {digest}"), vec![failure]))?;
-        if !response.status().is_success() {
-            return Ok(false);
+        let mut failures = Vec::new();
+        let hosts: Vec<usize> = self.targets().collect();
+        for index in hosts {
+            let host = &self.hosts[index];
+            if is_pointless(host, &failures) {
+                continue;
+            }
+            let mut call = accepting(Call::new(Method::HEAD, self.url(host, rest)));
+            call.answers = &[StatusCode::NOT_FOUND];
+            let response = match exchange::send(self.party(host), &call).await {
+                Ok(response) => response,
+                Err(failure) => {
+                    failures.push(failure);
+                    continue;
+                }
+            };
+            self.understood.store(index, Ordering::Relaxed);
+            if !response.status().is_success() {
+                return Ok(false);
+            }
+            let said = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+            return Ok(said.is_none_or(|said| said == digest.as_str()));
         }
-        let said = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-        Ok(said.is_none_or(|said| said == digest.as_str()))
+        if failures.is_empty() {
+            return Err(self.closed());
+        }
+        Err(failed(&format!("cannot look for {digest}"), failures))
+    }
+
+    /// The first host that takes pushes, and the other ways to speak to it.
+    fn targets(&self) -> impl Iterator<Item = usize> {
+        let understood = self.understood.load(Ordering::Relaxed);
+        let able = |index: &usize| self.hosts[*index].capabilities.contains(&Capability::Push);
+        let first =
+            (0..self.hosts.len()).find(|index| able(index) && *index >= understood.min(self.hosts.len()));
+        let others = first.into_iter().flat_map(|first| first + 1..self.hosts.len());
+        first.into_iter().chain(others.take_while(|index| self.hosts[*index].alternate))
     }
 
     /// The host to which everything of a push goes.
     pub(crate) fn target(&self) -> Result<&Host> {
-        self.able(Capability::Push).next().ok_or_else(|| {
-            Error::failed_precondition(format!(
-                "no host of {} takes pushes; see its hosts.toml",
-                self.registry
-            ))
-        })
+        self.targets().next().map(|index| &self.hosts[index]).ok_or_else(|| self.closed())
     }
+
+    fn closed(&self) -> Error {
+        Error::failed_precondition(format!("no host of {} takes pushes; see its hosts.toml", self.registry))
+    }
+}
+
+/// Whether a host was understood, so that speaking to it in another way can tell nothing new.
+fn is_pointless(host: &Host, failures: &[Failure]) -> bool {
+    host.alternate && failures.last().is_some_and(|failure| !failure.is_misunderstanding())
 }
 
 fn accepting(mut call: Call<'static>) -> Call<'static> {
@@ -282,17 +326,13 @@ async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Ve
 }
 
 fn verified(digest: &Digest, body: &[u8]) -> Result<Digest> {
-    let hex = |hash: &[u8]| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let actual = match digest.algorithm() {
-        Algorithm::Sha256 => hex(&sha2::Sha256::digest(body)),
-        Algorithm::Sha384 => hex(&sha2::Sha384::digest(body)),
-        Algorithm::Sha512 => hex(&sha2::Sha512::digest(body)),
-    };
-    if actual != digest.hex() {
-        let actual = format!("{}:{actual}", digest.algorithm().name());
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(body);
+    let actual = hasher.finish();
+    if actual != *digest {
         return Err(Error::failed_precondition(format!("asked for {digest}, got {actual}")));
     }
-    Ok(digest.clone())
+    Ok(actual)
 }
 
 /// A blob as it arrives. A connection that breaks is taken up where it broke, as often as progress is made.

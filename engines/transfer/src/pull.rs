@@ -1,0 +1,364 @@
+//! Images from a registry.
+//!
+//! ```text
+//!   resolve → documents, from the top → config and layers, several at once → labels → record → unpack
+//! ```
+//! Every ingest is named as containerd names it (`layer-sha256:…`), so a pull that was broken off, by whomever, is
+//! taken up where it stopped, and two pulls of one layer make one download.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use berth_core::{Catalog, CommitRequest, ContentStore, Ingest, IngestRequest, Scope};
+use berth_oci::image::{Document, PlatformMatch, media};
+use berth_registry::{Access, Registries, Repository};
+use berth_types::{
+    Descriptor, Digest, Error, ErrorKind, Image, ImageName, ImageRef, IngestRef, Labels, Result,
+    SnapshotterName,
+};
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt, TryStreamExt};
+use tokio::time::Instant;
+
+use crate::content::{self, Opened};
+use crate::graph::{self, Budget, Limits};
+use crate::hold::leased;
+use crate::image::publish;
+use crate::platforms::Platforms;
+use crate::progress::{Object, Reported, Reporter, State};
+use crate::tar::CHUNK;
+use crate::unpack::{Unpack, Unpacked, unpack};
+
+/// The label that says where content came from, followed by the registry.
+pub(crate) const SOURCE: &str = "containerd.io/distribution.source.";
+
+/// containerd's limit of a label's key and value together.
+const LABEL_LIMIT: usize = 4096;
+
+/// Another writer of the same ingest that makes no progress for so long is not waited for.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// How often another writer's progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How to pull.
+#[derive(Clone, Debug)]
+pub struct Pull {
+    /// What.
+    pub reference: ImageRef,
+    /// The name of the record; the reference itself if none is given.
+    pub name: Option<ImageName>,
+    /// Which images of an index.
+    pub platforms: Platforms,
+    /// Whether and where to unpack, and for which platform.
+    pub unpack: Option<(PlatformMatch, SnapshotterName)>,
+    /// Labels of the record.
+    pub labels: Labels,
+    /// Bounds of the documents.
+    pub limits: Limits,
+    /// Blobs at once.
+    pub parallel: usize,
+    /// Where progress goes.
+    pub progress: Reporter,
+}
+
+impl Pull {
+    /// A pull of the best image for this machine, without unpacking.
+    pub fn new(reference: ImageRef) -> Self {
+        Self {
+            reference,
+            name: None,
+            platforms: Platforms::host(),
+            unpack: None,
+            labels: Labels::new(),
+            limits: Limits::default(),
+            parallel: 4,
+            progress: Reporter::none(),
+        }
+    }
+}
+
+/// What a pull made.
+#[derive(Clone, Debug)]
+pub struct Pulled {
+    /// The record.
+    pub image: Image,
+    /// Whether the name stood for something else before, or for nothing.
+    pub changed: bool,
+    /// The snapshots, if they were asked for.
+    pub unpacked: Option<Unpacked>,
+}
+
+/// Pulls an image, publishes it and unpacks it. Content that is here is not fetched again.
+pub async fn pull(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    registries: &Registries,
+    request: &Pull,
+) -> Result<Pulled> {
+    let repository = registries.repository(&request.reference, Access::Pull)?;
+    let name = match &request.name {
+        Some(name) => name.clone(),
+        None => request.reference.to_string().parse()?,
+    };
+    let report = request.progress.object(name.as_str(), Object::Reference, 0);
+    report.whole(State::Transferring);
+    let target = repository.resolve(&request.reference).await?;
+    report.whole(State::Complete);
+    leased(catalog, scope, async |scope| {
+        let store = catalog.content(scope);
+        let fetch = Fetch { store: &*store, repository: &repository, request };
+        fetch.graph(&target).await?;
+        let images = catalog.images(scope);
+        let before = match images.image(&name).await {
+            Ok(image) => Some(image.target.digest),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let record = Image { labels: request.labels.clone(), ..Image::new(name.clone(), target.clone()) };
+        let image = publish(&*images, record).await?;
+        let unpacked = match &request.unpack {
+            Some((platform, snapshotter)) => {
+                let (platform, snapshotter) = (platform.clone(), snapshotter.clone());
+                let progress = request.progress.clone();
+                let request = Unpack { target: target.clone(), platform, snapshotter, progress };
+                Some(unpack(catalog, scope, &request).await?)
+            }
+            None => None,
+        };
+        Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
+    })
+    .await
+}
+
+struct Fetch<'a> {
+    store: &'a dyn ContentStore,
+    repository: &'a Repository,
+    request: &'a Pull,
+}
+
+impl Fetch<'_> {
+    /// Fetches everything below `root` and lets each document keep its children.
+    async fn graph(&self, root: &Descriptor) -> Result<()> {
+        if !graph::is_document(&root.media_type) {
+            return Err(Error::invalid_argument(format!(
+                "{} is no image but a {}",
+                self.request.reference, root.media_type
+            )));
+        }
+        let nodes = self.documents(root).await?;
+        let mut seen = HashSet::new();
+        let blobs: Vec<Descriptor> = nodes
+            .iter()
+            .flat_map(|(_, children)| children)
+            .filter(|child| !graph::is_document(&child.media_type) && seen.insert(child.digest.clone()))
+            .cloned()
+            .collect();
+        for blob in &blobs {
+            self.report(blob).at(State::Waiting, 0);
+        }
+        let fetches = blobs.iter().map(|blob| self.blob(blob));
+        futures::stream::iter(fetches)
+            .buffer_unordered(self.request.parallel.max(1))
+            .try_collect::<Vec<()>>()
+            .await?;
+        for (descriptor, children) in nodes.iter().rev() {
+            content::add_labels(self.store, &descriptor.digest, graph::gc_labels(children)).await?;
+        }
+        Ok(())
+    }
+
+    /// Fetches the documents, parents before children, with those of their children that are wanted.
+    async fn documents(&self, root: &Descriptor) -> Result<Vec<(Descriptor, Vec<Descriptor>)>> {
+        let mut budget = Budget::new(self.request.limits);
+        let mut nodes = Vec::new();
+        let mut level = vec![root.clone()];
+        for depth in 0.. {
+            if level.is_empty() {
+                break;
+            }
+            budget.descend(depth, root)?;
+            let mut next = Vec::new();
+            for descriptor in std::mem::take(&mut level) {
+                if !budget.admit(&descriptor)? {
+                    continue;
+                }
+                let data = self.document(&descriptor).await?;
+                budget.spend(data.len() as u64)?;
+                let document = Document::parse(&descriptor.media_type, &data)?;
+                let is_index = matches!(document, Document::Index(_));
+                let mut children = graph::children(document);
+                if is_index {
+                    children = graph::selected(&descriptor, children, &self.request.platforms)?;
+                }
+                next.extend(children.iter().filter(|child| graph::is_document(&child.media_type)).cloned());
+                nodes.push((descriptor, children));
+            }
+            level = next;
+        }
+        Ok(nodes)
+    }
+
+    async fn document(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let report = self.report(descriptor);
+        let limit = self.request.limits.document;
+        if descriptor.size > limit {
+            return Err(Error::resource_exhausted(format!(
+                "the document {} has {} bytes, more than the {limit} allowed here",
+                descriptor.digest, descriptor.size
+            )));
+        }
+        if content::exists(self.store, &descriptor.digest).await? {
+            self.source(&descriptor.digest).await?;
+            report.whole(State::Exists);
+            return content::document(self.store, descriptor, limit).await.map(Bytes::from);
+        }
+        report.at(State::Transferring, 0);
+        let data = self.repository.manifest(descriptor).await?;
+        let whole = Descriptor { size: data.len() as u64, ..descriptor.clone() };
+        let labels = Labels::from([self.own_source()]);
+        berth_core::write_blob(self.store, reference(descriptor)?, &whole, data.clone(), labels).await?;
+        report.whole(State::Complete);
+        Ok(data)
+    }
+
+    fn report(&self, descriptor: &Descriptor) -> Reported {
+        let kind = match descriptor.media_type.as_str() {
+            kind if graph::is_document(kind) => Object::Document,
+            kind if media::is_config(kind) => Object::Config,
+            _ => Object::Layer,
+        };
+        self.request.progress.object(descriptor.digest.as_str(), kind, descriptor.size)
+    }
+
+    fn own_source(&self) -> (String, String) {
+        (format!("{SOURCE}{}", self.repository.registry()), self.repository.path().to_owned())
+    }
+
+    /// Remembers that content which was here already is in this repository too.
+    async fn source(&self, digest: &Digest) -> Result<()> {
+        let (key, path) = self.own_source();
+        let labels = self.store.info(digest).await?.labels;
+        let known = labels.get(&key).map_or("", String::as_str);
+        if known.split(',').any(|known| known == path) {
+            return Ok(());
+        }
+        let value = if known.is_empty() { path } else { format!("{known},{path}") };
+        if key.len() + value.len() > LABEL_LIMIT {
+            return Ok(());
+        }
+        content::add_labels(self.store, digest, Labels::from([(key, value)])).await
+    }
+
+    /// Fetches a blob, or waits for whoever is fetching it. One that was begun by somebody else and turns out
+    /// wrong is begun anew, once.
+    async fn blob(&self, descriptor: &Descriptor) -> Result<()> {
+        let report = self.report(descriptor);
+        let name = reference(descriptor)?;
+        let Some((mut ingest, offset)) = self.open(descriptor, &name, &report).await? else {
+            self.source(&descriptor.digest).await?;
+            report.whole(State::Exists);
+            return Ok(());
+        };
+        let mut done = self.fill(descriptor, &mut *ingest, offset, &report).await;
+        if offset > 0 && matches!(&done, Err(error) if error.kind() == ErrorKind::FailedPrecondition) {
+            // After a commit that was refused a writer is of no more use; the ingest itself is still there.
+            drop(ingest);
+            self.store.abort(&name).await?;
+            let Some((mut ingest, offset)) = self.open(descriptor, &name, &report).await? else {
+                return Ok(());
+            };
+            done = self.fill(descriptor, &mut *ingest, offset, &report).await;
+        }
+        if let Err(error) = done {
+            if error.kind() == ErrorKind::FailedPrecondition {
+                // Bytes that are wrong must not be gone on from.
+                self.store.abort(&name).await.ok();
+            }
+            return Err(error.context(format!("cannot pull layer or config {}", descriptor.digest)));
+        }
+        report.whole(State::Complete);
+        Ok(())
+    }
+
+    /// The ingest, once nobody else has it; nothing when the blob is there.
+    async fn open(
+        &self,
+        descriptor: &Descriptor,
+        name: &IngestRef,
+        report: &Reported,
+    ) -> Result<Option<(Box<dyn Ingest>, u64)>> {
+        let mut last = (0, Instant::now());
+        loop {
+            let expected = Some(descriptor.digest.clone());
+            let request = IngestRequest { reference: name.clone(), total: descriptor.size, expected };
+            let busy = match content::open(self.store, request).await {
+                Ok(Opened::Exists) => return Ok(None),
+                Ok(Opened::Writing(ingest, offset)) => return Ok(Some((ingest, offset))),
+                Err(error) if error.kind() == ErrorKind::Unavailable => error,
+                Err(error) => return Err(error),
+            };
+            let offset = self.store.ingest(name).await.map_or(last.0, |status| status.offset);
+            report.at(State::Transferring, offset);
+            if offset != last.0 {
+                last = (offset, Instant::now());
+            } else if last.1.elapsed() > STALLED {
+                let text = format!("somebody else is fetching {} and does not go on", descriptor.digest);
+                return Err(busy.context(text));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    async fn fill(
+        &self,
+        descriptor: &Descriptor,
+        ingest: &mut dyn Ingest,
+        resumed: u64,
+        report: &Reported,
+    ) -> Result<()> {
+        let mut offset = resumed;
+        if offset > descriptor.size {
+            ingest.truncate(0).await?;
+            offset = 0;
+        }
+        report.at(State::Transferring, offset);
+        if offset < descriptor.size {
+            let mut blob = self.repository.blob(descriptor, offset).await?;
+            let mut buffer = BytesMut::with_capacity(CHUNK);
+            loop {
+                let next = blob.next().await?;
+                let ended = next.is_none();
+                buffer.extend_from_slice(&next.unwrap_or_default());
+                if !buffer.is_empty() && (ended || buffer.len() >= CHUNK / 2) {
+                    let data = buffer.split().freeze();
+                    let length = data.len() as u64;
+                    ingest.write(offset, data).await?;
+                    offset += length;
+                    report.at(State::Transferring, offset);
+                }
+                if ended {
+                    break;
+                }
+            }
+        }
+        let commit = CommitRequest {
+            size: Some(descriptor.size),
+            expected: Some(descriptor.digest.clone()),
+            labels: Labels::from([self.own_source()]),
+        };
+        content::commit(self.store, ingest, commit).await
+    }
+}
+
+/// The name of an ingest, containerd's (`remotes.MakeRefKey`).
+fn reference(descriptor: &Descriptor) -> Result<IngestRef> {
+    let kind = match descriptor.media_type.as_str() {
+        kind if media::is_index(kind) => "index",
+        kind if media::is_manifest(kind) => "manifest",
+        kind if media::is_layer(kind) => "layer",
+        kind if media::is_config(kind) => "config",
+        _ => "unknown",
+    };
+    format!("{kind}-{}", descriptor.digest).parse()
+}
