@@ -10,6 +10,8 @@ use testkit::{Scratch, conformance, need};
 
 use crate::{OpenError, native, overlayfs};
 
+mod model;
+
 fn overlay(root: &Path) -> Arc<dyn Snapshotter> {
     overlayfs::open(root, overlayfs::Config::default()).unwrap()
 }

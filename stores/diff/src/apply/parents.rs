@@ -3,6 +3,8 @@
 //! In an overlay's upper folder such a one hides the attributes of the lower folder of its name, so it
 //! gets them. Anywhere else it is new, and root's with mode 0755.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -40,6 +42,16 @@ impl Lowers {
             self.opened.push(Root::open(&self.paths[self.opened.len()])?);
         }
         Ok(self.opened.get(number))
+    }
+
+    /// Every name that one of the folders has at its top.
+    pub(super) fn root_names(&mut self) -> io::Result<BTreeSet<OsString>> {
+        let (mut names, mut number) = (BTreeSet::new(), 0);
+        while let Some(lower) = self.root(number)? {
+            names.extend(lower.entry(Path::new(""))?.read_dir()?);
+            number += 1;
+        }
+        Ok(names)
     }
 }
 

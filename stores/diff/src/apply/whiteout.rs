@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use berth_sys::beneath::Entry;
 use rustix::fs::{Dir, FileType, Stat};
@@ -47,8 +48,26 @@ impl Unpack {
     /// Hides everything that lower layers have in the directory at `path`.
     pub(super) fn white_out_all(&mut self, path: &Path) -> io::Result<()> {
         let dir = self.root.entry(path)?.open_dir()?;
-        self.make_opaque(&dir)?;
-        self.clear(path)
+        self.clear(path)?;
+        if path.as_os_str().is_empty() {
+            // overlayfs never takes the root for opaque, so each name is hidden by itself.
+            return self.hide_root();
+        }
+        self.make_opaque(&dir)
+    }
+
+    fn hide_root(&mut self) -> io::Result<()> {
+        let root = Arc::clone(&self.root);
+        for name in self.lowers.root_names()? {
+            let hidden = root.entry(Path::new(&name))?;
+            match hidden.create_node(FileType::CharacterDevice, 0, 0) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    self.white_out_below(&hidden, Path::new(&name))?;
+                }
+                done => done?,
+            }
+        }
+        Ok(())
     }
 
     /// Marks a directory so that overlayfs shows nothing below it.

@@ -278,3 +278,33 @@ async fn what_cannot_be_written_is_told() {
     assert!(error.chain().contains("big"), "{}", error.chain());
     berth_sys::mount::unmount_all(&small).unwrap();
 }
+
+#[tokio::test]
+async fn a_caller_that_goes_away_stops_the_work() {
+    let f = Fixture::new();
+    let root = f.folder("root");
+    let entries = (0..30_000).map(|number| Entry::new(Kind::File, &format!("file-{number}")));
+    let tar = entries.fold(Tar::default(), |tar, entry| tar.entry(&entry)).finish();
+    let layer = f.blobs.add(media::OCI_LAYER, tar);
+    let mounts = bind(&root);
+    {
+        let apply = f.apply_layer(layer, &mounts);
+        let begun = async {
+            while !root.join("file-0").exists() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = apply => panic!("the layer was applied before the first file could be seen"),
+            () = begun => {}
+        }
+    }
+    // No more files come once the thread has noticed: the count stays for many looks.
+    let (mut before, mut looks) = (0, 0);
+    testkit::wait::soon("the work stops", || {
+        let now = fs::read_dir(&root).unwrap().count();
+        looks = if std::mem::replace(&mut before, now) == now { looks + 1 } else { 0 };
+        looks == 30
+    });
+    assert!(before < 30_000);
+}

@@ -152,3 +152,17 @@ async fn a_second_layer_on_the_same_upper_folder_hides_the_first() {
     f.apply(second, &layers.mounts).await.unwrap();
     assert_eq!(layers.seen(), ["dir", "dir/second"]);
 }
+
+#[tokio::test]
+async fn an_opaque_marker_at_the_top_hides_every_lower_name() {
+    let Ok(()) = need::root() else { return };
+    let f = Fixture::new();
+    let layers = Layers::new(&f);
+    for path in ["file", "dir/x", "both/lower"] {
+        write(&layers.lower.join(path));
+    }
+    let tar =
+        Tar::default().entry(&file("both/own")).entry(&file(".wh..wh..opq")).entry(&file("after")).finish();
+    f.apply(tar, &layers.mounts).await.unwrap();
+    assert_eq!(layers.seen(), ["after", "both", "both/own"]);
+}
