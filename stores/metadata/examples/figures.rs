@@ -61,7 +61,7 @@ async fn start(metadata: &Metadata, scope: &Scope, id: &str) -> Result<(Duration
     snapshots.prepare(NewSnapshot { key: id.parse()?, parent: None, labels: Labels::new() }).await?;
     let prepared = begun.elapsed();
     metadata.containers(scope).create(container(id)?).await?;
-    Ok((prepared, begun.elapsed() - prepared))
+    Ok((prepared, begun.elapsed().saturating_sub(prepared)))
 }
 
 fn memory() -> String {
@@ -122,7 +122,7 @@ async fn measure(root: &Path) -> std::result::Result<(), Box<dyn Error>> {
             for number in 0..150 {
                 metadata.containers(&scope).create(container(&format!("many-{worker}-{number}"))?).await?;
             }
-            Result::Ok(())
+            Ok::<(), berth_types::Error>(())
         })
     });
     for worker in futures::future::join_all(many).await {

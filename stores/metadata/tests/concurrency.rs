@@ -1,5 +1,7 @@
 //! Many at once: pulls and removals under a collector that never rests, and writers that count.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test has failed the test")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! The shared suites, on a namespace's view.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test has failed the test")]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! What the collector keeps, and what it takes.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test has failed the test")]
+
 mod common;
 
 use std::time::Duration;

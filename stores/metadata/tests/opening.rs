@@ -1,5 +1,7 @@
 //! Databases that are damaged, cut off, of another format, missing, or somebody else's.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test has failed the test")]
+
 mod common;
 
 use std::fs;

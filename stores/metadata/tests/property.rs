@@ -1,5 +1,7 @@
 //! Any graph of objects: the collector takes all that nothing reaches, and nothing else.
 
+#![expect(clippy::unwrap_used, reason = "what fails in a test has failed the test")]
+
 mod common;
 
 use std::collections::BTreeSet;

@@ -9,6 +9,8 @@
 //! Each check gets a store of its own, or a namespace that nothing is in. Blobs are labelled as
 //! roots, so that a garbage collection between does not take them.
 
+#![expect(clippy::unwrap_used, reason = "a suite is a test, and its failures panic")]
+
 mod blobs;
 mod ingests;
 mod labels;
@@ -110,8 +112,9 @@ fn sha256(data: &[u8]) -> Digest {
 }
 
 fn sha512(data: &[u8]) -> Digest {
-    let hex: String = Sha512::digest(data).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha512:{hex}").parse().expect("a hash is an address")
+    let hash = Sha512::digest(data);
+    let hex = hash.iter().fold(String::from("sha512:"), |text, byte| format!("{text}{byte:02x}"));
+    hex.parse().expect("a hash is an address")
 }
 
 fn rooted(expected: Option<Digest>) -> CommitRequest {

@@ -9,6 +9,8 @@
 //! ```
 //! Each check works in a namespace of its own, which it leaves behind with what is in it.
 
+#![expect(clippy::unwrap_used, reason = "a suite is a test, and its failures panic")]
+
 mod containers;
 mod events;
 mod images;

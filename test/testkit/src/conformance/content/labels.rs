@@ -57,7 +57,7 @@ pub(super) async fn filters_choose_by_label(fixture: Fixture) {
         let found = fixture.content.list(&Filters::parse(&[filter]).unwrap()).await.unwrap();
         found.into_iter().map(|info| info.digest).collect::<Vec<_>>()
     };
-    assert_eq!(list("labels.kind==manifest").await, [first.clone()]);
+    assert_eq!(list("labels.kind==manifest").await, std::slice::from_ref(&first));
     assert_eq!(list("labels.kind").await, [first]);
     assert_eq!(list("labels.kind!=manifest").await, [second]);
 }

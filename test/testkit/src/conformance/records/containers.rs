@@ -20,10 +20,10 @@ pub(super) async fn a_container_is_what_was_stored(records: &Records) {
     let containers = (records.containers)(&fresh());
     let mut wanted = container("whole");
     wanted.labels = labels(&[("a", "1")]);
-    wanted.image = "docker.io/library/busybox:latest".to_owned();
+    wanted.image = "docker.io/library/busybox:latest".into();
     wanted.runtime.options = Some(Any::new("containerd.runc.v1.Options", [8, 1]));
-    wanted.snapshotter = "native".to_owned();
-    wanted.snapshot_key = "whole".to_owned();
+    wanted.snapshotter = "native".into();
+    wanted.snapshot_key = "whole".into();
     wanted.extensions = BTreeMap::from([("x".to_owned(), Any::new("some.Type", [1, 2, 3]))]);
     let created = containers.create(wanted.clone()).await.unwrap();
     assert_eq!(created.updated_at, created.created_at);
@@ -43,16 +43,16 @@ pub(super) async fn a_mask_says_what_changes(records: &Records) {
     let mut first = container("masked");
     first.labels = labels(&[("a", "1"), ("b", "2")]);
     first.extensions = BTreeMap::from([("x".to_owned(), Any::new("t", [1]))]);
-    first.snapshotter = "native".to_owned();
-    first.snapshot_key = "before".to_owned();
+    first.snapshotter = "native".into();
+    first.snapshot_key = "before".into();
     let created = containers.create(first).await.unwrap();
     let mut new = container("masked");
     new.labels = labels(&[("a", "9"), ("c", "3")]);
     new.extensions = BTreeMap::from([("y".to_owned(), Any::new("t", [2]))]);
     new.spec = Some(Any::new(SPEC, *b"{}"));
-    new.image = "image".to_owned();
-    new.snapshotter = "native".to_owned();
-    new.snapshot_key = "after".to_owned();
+    new.image = "image".into();
+    new.snapshotter = "native".into();
+    new.snapshot_key = "after".into();
     let update = async |paths: &[&str]| {
         let mask = FieldMask::new(paths.iter().copied());
         let updated = containers.update(ContainerUpdate { container: new.clone(), mask }).await.unwrap();
@@ -84,8 +84,8 @@ pub(super) async fn some_fields_never_change(records: &Records) {
         let mask = FieldMask::new(paths.iter().copied());
         containers.update(ContainerUpdate { container, mask }).await
     };
-    refused(update(|new| new.runtime.name = "other".to_owned(), &[]).await, ErrorKind::InvalidArgument);
-    refused(update(|new| new.snapshotter = "other".to_owned(), &[]).await, ErrorKind::InvalidArgument);
+    refused(update(|new| new.runtime.name = "other".into(), &[]).await, ErrorKind::InvalidArgument);
+    refused(update(|new| new.snapshotter = "other".into(), &[]).await, ErrorKind::InvalidArgument);
     for path in ["runtime", "snapshotter", "id", "created_at"] {
         refused(update(|_| (), &[path]).await, ErrorKind::InvalidArgument);
     }
@@ -118,7 +118,7 @@ pub(super) async fn what_is_wrong_is_refused(records: &Records) {
     let wrong: [fn(&mut Container); 5] = [
         |container| container.runtime.name.clear(),
         |container| container.spec = None,
-        |container| container.snapshot_key = "without a snapshotter".to_owned(),
+        |container| container.snapshot_key = "without a snapshotter".into(),
         |container| container.labels = long_labels(),
         |container| container.extensions = BTreeMap::from([(String::new(), Any::new("t", []))]),
     ];
