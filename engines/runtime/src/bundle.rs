@@ -18,6 +18,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use berth_archive::Hasher;
 use berth_types::{ContainerId, Error, Namespace, Result};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde::Deserialize;
@@ -37,13 +38,17 @@ pub(crate) struct Bundle {
     key: Key,
     path: PathBuf,
     work: PathBuf,
+    socket: PathBuf,
 }
 
 impl Bundle {
     /// The bundle of a task; does no I/O.
     pub(crate) fn of(config: &Config, key: &Key) -> Self {
         let below = |folder: PathBuf| folder.join(key.namespace.as_str()).join(key.id.as_str());
-        Self { key: key.clone(), path: below(config.bundles()), work: below(config.works()) }
+        let path = below(config.bundles());
+        let name = Hasher::digest(path.as_os_str().as_encoded_bytes());
+        let socket = config.socket_folder.join(name.hex());
+        Self { key: key.clone(), path, work: below(config.works()), socket }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -52,6 +57,11 @@ impl Bundle {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where a shim listens whose socket the daemon makes: not in the bundle, whose path may be too long.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -149,6 +159,12 @@ impl Bundle {
         match fs::remove_dir(&rootfs) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Error::io(format!("cannot remove {}", rootfs.display()), error));
+            }
+            _ => {}
+        }
+        match fs::remove_file(&self.socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io(format!("cannot remove {}", self.socket.display()), error));
             }
             _ => {}
         }

@@ -81,7 +81,7 @@ impl Engine {
             }
         };
         let log = self.follow_log(&bundle);
-        let joined = self.join(&bundle, &program, &answer).await;
+        let joined = self.join(&bundle, &answer).await;
         let shim = match joined {
             Ok(shim) => shim,
             Err(error) => {
@@ -104,17 +104,10 @@ impl Engine {
         Ok(task)
     }
 
-    /// Connects to a shim that has just started, and writes down how, for the next daemon.
-    async fn join(&self, bundle: &Bundle, program: &Path, answer: &Answer) -> Result<Shim> {
-        let (written, path, json) = (bundle.clone(), program.to_owned(), answer.to_json());
-        let write = blocking(move || {
-            written.write("shim-binary-path", path.as_os_str().as_encoded_bytes())?;
-            written.write("bootstrap.json", &json)
-        });
+    /// Connects to a shim that has just started.
+    async fn join(&self, bundle: &Bundle, answer: &Answer) -> Result<Shim> {
         let limit = self.config.timeouts.load;
-        let (connected, written) = tokio::join!(self.connections.connect(bundle.key(), answer, limit), write);
-        written?;
-        connected.map_err(|error| {
+        self.connections.connect(bundle.key(), answer, limit).await.map_err(|error| {
             let text = format!("cannot reach the shim that has started, at {}", answer.address);
             Error::unavailable(text).caused_by(error)
         })

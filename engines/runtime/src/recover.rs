@@ -212,7 +212,7 @@ impl Engine {
 }
 
 /// How to reach a bundle's shim: what this or another 2.x daemon wrote, or what a 1.x shim wrote.
-fn read_answer(bundle: &Bundle) -> Result<Option<Answer>> {
+pub(crate) fn read_answer(bundle: &Bundle) -> Result<Option<Answer>> {
     if let Some(bytes) = bundle.read("bootstrap.json")? {
         return Answer::parse(&bytes).map(Some);
     }

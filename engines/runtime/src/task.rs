@@ -9,7 +9,10 @@
 //! The owner is the only one that ends a task, so it ends once. Calls that change nothing about its being
 //! there go to the shim directly and side by side.
 
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -27,7 +30,8 @@ use crate::blocking::blocking;
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::key::Key;
-use crate::shim::{CallError, Shim};
+use crate::recover::read_answer;
+use crate::shim::{CallError, Shim, Socket};
 
 /// The status of a task whose end nobody saw.
 const UNSEEN: u32 = 255;
@@ -292,6 +296,22 @@ impl Owner {
         blocking(move || bundle.delete()).await
     }
 
+    /// Removes the bundle and the socket of a shim that had no time to.
+    async fn remove_remains(&self) -> Result<()> {
+        let bundle = self.task.bundle().clone();
+        blocking(move || {
+            let answer = read_answer(&bundle).ok().flatten();
+            if let Some(Ok(Socket::Path(path))) = answer.map(|answer| answer.socket())
+                && is_dead_socket(&path)
+            {
+                // One that cannot be removed is in nobody's way: a name is free when nobody listens.
+                let _ = std::fs::remove_file(path);
+            }
+            bundle.delete()
+        })
+        .await
+    }
+
     /// Cleans up after a shim that is gone, and tells how the task ended.
     async fn reap(&mut self) -> Exit {
         let key = self.task.key().clone();
@@ -306,7 +326,7 @@ impl Owner {
                 unseen(self.task.pid())
             }
         };
-        if let Err(error) = self.remove_bundle().await {
+        if let Err(error) = self.remove_remains().await {
             tracing::error!(task = %key, "cannot remove the bundle: {}", error.chain());
         }
         let exit = told.unwrap_or(exit);
@@ -340,6 +360,13 @@ impl Drop for Owner {
             log.abort();
         }
     }
+}
+
+/// Whether a path is a socket that nobody listens on. The path is a shim's word: it may be anything.
+fn is_dead_socket(path: &Path) -> bool {
+    let is_socket = path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).is_err_and(refused)
 }
 
 fn unseen(pid: u32) -> Exit {

@@ -15,7 +15,7 @@ use rustix::process::{
 };
 
 /// A program to be started. Its first argument is its path; it leads a process group of its own, has no
-/// signal blocked and none but the default dispositions, and inherits nothing but the three streams.
+/// signal blocked and none but the default dispositions, and inherits nothing but what is named here.
 #[derive(Debug)]
 pub struct Spawn<'a> {
     /// The program's path.
@@ -28,6 +28,19 @@ pub struct Spawn<'a> {
     pub folder: &'a Path,
     /// Standard input, output and error.
     pub streams: [BorrowedFd<'a>; 3],
+    /// What it finds as descriptor 3, if anything.
+    pub given: Option<BorrowedFd<'a>>,
+    /// How far it is apart from this process.
+    pub apart: Apart,
+}
+
+/// How far a child is apart from its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apart {
+    /// In a process group of its own: signals of a terminal do not reach it.
+    Group,
+    /// In a session of its own: the end of the parent's session does not reach it either.
+    Session,
 }
 
 /// A child process. It must be waited for with [`Child::try_wait`] or it stays as a zombie.
@@ -63,9 +76,12 @@ impl Spawn<'_> {
         for (number, stream) in (0..).zip(&self.streams) {
             actions.duplicate(*stream, number)?;
         }
+        if let Some(given) = self.given {
+            actions.duplicate(given, 3)?;
+        }
         // Ours close themselves; what this process was started with might not.
-        actions.close_from(3)?;
-        let attributes = Attributes::new()?;
+        actions.close_from(if self.given.is_some() { 4 } else { 3 })?;
+        let attributes = Attributes::new(self.apart)?;
         let mut arguments = vec![program.as_ptr().cast_mut()];
         arguments.extend(self.arguments.iter().map(|one| one.as_ptr().cast_mut()));
         arguments.push(std::ptr::null_mut());
@@ -177,10 +193,13 @@ impl Drop for Actions {
     }
 }
 
+/// `POSIX_SPAWN_SETSID` of glibc's spawn.h, which the `libc` crate does not have.
+const SETSID: libc::c_int = 0x80;
+
 struct Attributes(libc::posix_spawnattr_t);
 
 impl Attributes {
-    fn new() -> io::Result<Self> {
+    fn new(apart: Apart) -> io::Result<Self> {
         let mut attributes = MaybeUninit::uninit();
         // SAFETY: the pointer is to memory of the right type, which the call initializes.
         checked(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
@@ -195,7 +214,11 @@ impl Attributes {
         checked(unsafe { libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, &raw const all) })?;
         // SAFETY: the attributes are live and initialized.
         checked(unsafe { libc::posix_spawnattr_setpgroup(&raw mut attributes.0, 0) })?;
-        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | libc::POSIX_SPAWN_SETPGROUP;
+        let apart = match apart {
+            Apart::Group => libc::POSIX_SPAWN_SETPGROUP,
+            Apart::Session => SETSID,
+        };
+        let flags = libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF | apart;
         // SAFETY: the attributes are live and initialized.
         checked(unsafe { libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short) })?;
         Ok(attributes)
@@ -250,6 +273,8 @@ mod tests {
             environment: &environment,
             folder,
             streams: [null.as_fd(), write.as_fd(), write.as_fd()],
+            given: None,
+            apart: Apart::Group,
         }
         .spawn()
         .unwrap();
@@ -272,6 +297,32 @@ mod tests {
     }
 
     #[test]
+    fn a_descriptor_is_given_as_the_third_to_a_program_in_a_session_of_its_own() {
+        let null = File::open("/dev/null").unwrap();
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let script = "read -r _ _ _ _ _ session _ < /proc/self/stat; echo $session $$ >&3; ls /proc/self/fd | wc -l >&3";
+        let arguments = [c_string("-c").unwrap(), c_string(script).unwrap()];
+        let mut child = Spawn {
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[c_string("PATH=/usr/bin:/bin").unwrap()],
+            folder: Path::new("/"),
+            streams: [null.as_fd(), null.as_fd(), null.as_fd()],
+            given: Some(write.as_fd()),
+            apart: Apart::Session,
+        }
+        .spawn()
+        .unwrap();
+        drop(write);
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        poll(&mut [PollFd::new(&child, PollFlags::IN)], None).unwrap();
+        assert_eq!(child.try_wait().unwrap(), Some(Ended::Status(0)));
+        let pid = child.pid();
+        assert_eq!(text, format!("{pid} {pid}\n5\n"));
+    }
+
+    #[test]
     fn signals_have_their_default_effect() {
         let (ended, _) = run("kill -PIPE $$", Path::new("/"));
         assert_eq!(ended, Ended::Signal(libc::SIGPIPE));
@@ -286,6 +337,8 @@ mod tests {
             environment: &[],
             folder: Path::new("/"),
             streams: [null.as_fd(), null.as_fd(), null.as_fd()],
+            given: None,
+            apart: Apart::Group,
         }
         .spawn()
         .unwrap_err();

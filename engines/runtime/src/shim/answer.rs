@@ -3,7 +3,7 @@
 //! Three forms are accepted, as containerd does: a `BootstrapResult` message (2.3), its JSON (2.0), and
 //! a bare address (1.x: ttrpc, task API version 2). The JSON is also the form of `bootstrap.json`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_proto as proto;
 use berth_types::{Error, Result};
@@ -47,6 +47,12 @@ impl Answer {
     /// A shim of containerd 1.x, which says only this.
     pub(crate) fn bare(address: &str) -> Self {
         Self { version: OLDEST, address: address.trim().to_owned(), protocol: "ttrpc".to_owned() }
+    }
+
+    /// Our own shim on a socket that the daemon made.
+    pub(crate) fn at(socket: &Path) -> Self {
+        let address = format!("unix://{}", socket.display());
+        Self { version: NEWEST, address, protocol: "ttrpc".to_owned() }
     }
 
     /// Reads an answer and checks that it leads somewhere.

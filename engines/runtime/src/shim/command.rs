@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use berth_sys::launch::{Child, Ended, Spawn, c_string};
+use berth_sys::launch::{Apart, Child, Ended, Spawn, c_string};
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
@@ -86,16 +86,23 @@ impl Command<'_> {
             environment: self.environment,
             folder: self.folder,
             streams: [stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
+            given: None,
+            apart: Apart::Group,
         }
         .spawn()?;
-        #[expect(deprecated, reason = "what replaces it is unsafe; a Child has one descriptor all its life")]
-        let child = AsyncFd::with_interest(child, tokio::io::Interest::READABLE)?;
+        let child = watched(child)?;
         Ok(Running {
             child: Some(child),
             stdout: Receiver::from_owned_fd(stdout)?,
             stderr: Receiver::from_owned_fd(stderr)?,
         })
     }
+}
+
+/// A child whose end can be waited for. Needs a tokio runtime around it.
+pub(crate) fn watched(child: Child) -> io::Result<AsyncFd<Child>> {
+    #[expect(deprecated, reason = "what replaces it is unsafe; a Child has one descriptor all its life")]
+    AsyncFd::with_interest(child, tokio::io::Interest::READABLE)
 }
 
 /// A file in memory rather than a pipe: of any length, with an end, and nobody has to feed it.

@@ -12,8 +12,9 @@ use prost::Message;
 use proto::containerd::runtime::bootstrap::v1 as bootstrap;
 
 use super::answer::Answer;
-use super::command::{Command, CommandError, Outcome, flag, reap, shown};
+use super::command::{Command, CommandError, Outcome, flag, reap, shown, watched};
 use super::dialect::{Dialect, Dialects};
+use super::direct;
 use crate::blocking::blocking;
 use crate::bundle::Bundle;
 use crate::config::{Config, ShimLog};
@@ -32,6 +33,8 @@ pub(crate) struct Launcher {
 /// A command of a shim.
 #[derive(Clone, Copy)]
 enum Action {
+    /// No command at all: the shim itself, on the socket that it is given.
+    Serve,
     Start,
     Delete,
 }
@@ -57,6 +60,11 @@ impl Launcher {
         program: &Path,
         options: Option<&Any>,
     ) -> Result<Answer, StartError> {
+        if program == self.config.own_shim
+            && direct::applies(spec.as_deref(), options, &self.config.shim_environment)
+        {
+            return self.serve(bundle, spec, program).await;
+        }
         let dialect = if program == self.config.own_shim {
             Some(Dialect::Bootstrap)
         } else {
@@ -84,6 +92,29 @@ impl Launcher {
         }
     }
 
+    /// Executes our own shim on a socket of ours.
+    async fn serve(
+        &self,
+        bundle: &Bundle,
+        spec: Option<Vec<u8>>,
+        program: &Path,
+    ) -> Result<Answer, StartError> {
+        let (arguments, environment) = self.call(bundle, Action::Serve).map_err(StartError::Refused)?;
+        let (bundle, program) = (bundle.clone(), program.to_owned());
+        let started = blocking(move || {
+            bundle.create(spec.as_deref())?;
+            direct::spawn(&bundle, &program, &arguments, &environment)
+        });
+        let (answer, child) = started.await.map_err(StartError::Refused)?;
+        match watched(child) {
+            Ok(child) => self.nursery.spawn(reap(child)),
+            Err(error) => {
+                return Err(StartError::Other(Error::io("cannot watch the shim that has started", error)));
+            }
+        };
+        Ok(answer)
+    }
+
     async fn attempt(
         &self,
         bundle: &Bundle,
@@ -92,9 +123,11 @@ impl Launcher {
         prepare: impl FnOnce(&Bundle) -> Result<()> + Send + 'static,
     ) -> Result<Answer, StartError> {
         let (arguments, environment) = self.call(bundle, Action::Start).map_err(StartError::Other)?;
-        let (bundle, program) = (bundle.clone(), program.to_owned());
+        let bundle = bundle.clone();
         let named = format!("shim {}", program.display());
+        let (preparing, path) = (bundle.clone(), program.to_owned());
         let running = blocking(move || {
+            let (bundle, program) = (preparing, path);
             prepare(&bundle)?;
             let folder = bundle.path();
             let command =
@@ -122,6 +155,12 @@ impl Launcher {
         if let Some(child) = running.let_go() {
             self.nursery.spawn(reap(child));
         }
+        let (path, json) = (program.as_os_str().as_encoded_bytes().to_vec(), answer.to_json());
+        let written = blocking(move || {
+            bundle.write("shim-binary-path", &path)?;
+            bundle.write("bootstrap.json", &json)
+        });
+        written.await.map_err(StartError::Other)?;
         Ok(answer)
     }
 
@@ -165,10 +204,11 @@ impl Launcher {
         if config.shim_log == ShimLog::Debug {
             arguments.push("-debug".into());
         }
-        arguments.push(match action {
-            Action::Start => "start".into(),
-            Action::Delete => "delete".into(),
-        });
+        match action {
+            Action::Serve => {}
+            Action::Start => arguments.push("start".into()),
+            Action::Delete => arguments.push("delete".into()),
+        }
         let environment = environment(config, bundle.key().namespace.as_str());
         environment.map(|environment| (arguments, environment)).map_err(|source| {
             Error::invalid_argument("a variable for shims has a zero byte in it").caused_by(source)

@@ -5,12 +5,13 @@ mod answer;
 mod command;
 mod connection;
 mod dialect;
+mod direct;
 mod grpc;
 mod launch;
 mod log;
 mod program;
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, Socket};
 pub(crate) use connection::{CallError, ConnectError, Connections, Shim};
 pub(crate) use launch::{Launcher, StartError};
 pub(crate) use log::follow;

@@ -1,4 +1,4 @@
-//! Other people's shims: containerd 2.3's and Debian's 1.6, with runc.
+//! Shims for real: ours, containerd 2.3's and Debian's 1.6, with real containers.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +31,7 @@ fn world(older: bool) -> Result<(World, Vec<Mount>), need::Missing> {
     let path = programs::search_path(&[], !older);
     world.config.shim_environment = vec![("PATH".into(), path.clone())];
     world.config.search_path = path;
+    world.config.socket_folder = world.scratch.path("s");
     world.config.publish_binary = PathBuf::from("/bin/true");
     let root = world.scratch.path("rootfs");
     for folder in ["", "proc", "tmp"] {
@@ -48,7 +49,10 @@ fn spec(world: &World, id: &str, annotations: &str) -> String {
 }
 
 async fn lives(shim: &Path, older: bool) {
-    let Ok((world, rootfs)) = world(older) else { return };
+    let Ok((mut world, rootfs)) = world(older) else { return };
+    if Some(shim) == our_shim().as_deref() {
+        world.config.own_shim = shim.to_owned();
+    }
     let runtime = world.runtime().await;
     let tasks = runtime.tasks(&world.scope());
     let mut events = world.listen().await;
@@ -100,11 +104,21 @@ async fn lives(shim: &Path, older: bool) {
     events.next("/tasks/delete").await;
     assert_eq!(events.topics_so_far(), Vec::<String>::new());
     world.nothing_is_left();
+    no_socket_is_left(&world);
+}
+
+/// Of the shims that put their sockets where they are told.
+fn no_socket_is_left(world: &World) {
+    let left: Vec<_> = std::fs::read_dir(&world.config.socket_folder).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 /// Kills the shim under a container that runs.
 async fn dies(shim: &Path, older: bool) {
-    let Ok((world, rootfs)) = world(older) else { return };
+    let Ok((mut world, rootfs)) = world(older) else { return };
+    if Some(shim) == our_shim().as_deref() {
+        world.config.own_shim = shim.to_owned();
+    }
     let runtime = world.runtime().await;
     let tasks = runtime.tasks(&world.scope());
     let mut events = world.listen().await;
@@ -121,6 +135,7 @@ async fn dies(shim: &Path, older: bool) {
     events.next("/tasks/delete").await;
     assert!(container.ends_within(Duration::from_secs(5)));
     world.nothing_is_left();
+    no_socket_is_left(&world);
 }
 
 fn parent_of(pid: u32) -> u32 {
@@ -129,12 +144,38 @@ fn parent_of(pid: u32) -> u32 {
     line.trim().parse().unwrap()
 }
 
+fn our_shim() -> Option<PathBuf> {
+    programs::own("berth-shim")
+}
+
 fn go_shim() -> Option<PathBuf> {
     programs::containerd("containerd-shim-runc-v2")
 }
 
 fn debian_shim() -> Option<PathBuf> {
     programs::debian("containerd-shim-runc-v2")
+}
+
+#[tokio::test]
+async fn our_shim_works_on_a_socket_that_the_daemon_made() {
+    let Some(shim) = our_shim() else { return };
+    lives(&shim, false).await;
+}
+
+#[tokio::test]
+async fn our_shim_may_be_killed() {
+    let Some(shim) = our_shim() else { return };
+    dies(&shim, false).await;
+}
+
+#[tokio::test]
+async fn our_shim_works_when_it_makes_its_socket() {
+    let Some(shim) = our_shim() else { return };
+    let Ok((world, _)) = world(false) else { return };
+    // Under another name it is a stranger's.
+    let link = world.scratch.path("containerd-shim-runc-v2");
+    std::os::unix::fs::symlink(shim, &link).unwrap();
+    lives(&link, false).await;
 }
 
 #[tokio::test]
