@@ -19,6 +19,7 @@ mod apply;
 mod compare;
 mod hostile;
 mod overlay;
+mod stack;
 
 /// A differ over blobs in memory.
 struct Fixture {

@@ -18,7 +18,7 @@ use super::UnpackError;
 use super::unpack::path_of;
 
 /// Names remembered at most: eight bytes and a little each.
-const MAX_NAMES: usize = 10_000_000;
+const MAX_NAMES: usize = 4_000_000;
 
 /// A directory, whatever its path.
 pub(super) type Id = (u64, u64);

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::UnpackError;
 
 /// Bytes of paths remembered at most.
-const MAX_BYTES: usize = 128 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Default)]
 pub(super) struct Directories {

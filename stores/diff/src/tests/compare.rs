@@ -334,7 +334,7 @@ async fn an_upper_folder_that_refers_to_lower_ones_is_left_to_the_kernel() {
 }
 
 /// A tree over few names, from a list of steps.
-fn build(root: &Path, steps: &[(u8, u8, u8)]) {
+pub(super) fn build(root: &Path, steps: &[(u8, u8, u8)]) {
     const NAMES: [&str; 6] = ["a", "b", "a/c", "a/d", "b/e", "a/c/f"];
     for (what, which, with) in steps {
         let path = root.join(NAMES[usize::from(*which) % NAMES.len()]);
