@@ -166,19 +166,19 @@ impl Party<'_> {
             ];
             self.ask(Method::POST, url, None, Some(encode(&form))).await
         } else {
-            let mut pairs = url.query_pairs_mut();
+            let header = match &credentials {
+                Some(Credentials::Password { user, password }) => {
+                    url.query_pairs_mut().append_pair("account", user);
+                    Some(basic(user, password)?)
+                }
+                _ => None,
+            };
             if !service.is_empty() {
-                pairs.append_pair("service", service);
+                url.query_pairs_mut().append_pair("service", service);
             }
             for one in scope.split(' ').filter(|one| !one.is_empty()) {
-                pairs.append_pair("scope", one);
+                url.query_pairs_mut().append_pair("scope", one);
             }
-            let mut header = None;
-            if let Some(Credentials::Password { user, password }) = &credentials {
-                pairs.append_pair("account", user);
-                header = Some(basic(user, password)?);
-            }
-            drop(pairs);
             self.ask(Method::GET, url, header, None).await
         };
         let answer = response.map_err(|error| {
