@@ -55,7 +55,7 @@ impl Tasks {
 const NEVER: proto::prost_types::Timestamp =
     proto::prost_types::Timestamp { seconds: -62_135_596_800, nanos: 0 };
 
-fn process(state: ProcessState) -> Process {
+fn reported(state: ProcessState) -> Process {
     let mut process = Process::from(state);
     process.exited_at.get_or_insert(NEVER);
     process
@@ -138,7 +138,7 @@ impl tasks_server::Tasks for Tasks {
         let wire::GetRequest { container_id, exec_id } = request.into_inner();
         let (tasks, process) = self.process(&scope, &container_id, &exec_id)?;
         let state = ok(tasks.state(&process).await)?;
-        Ok(Response::new(wire::GetResponse { process: Some(process(state)) }))
+        Ok(Response::new(wire::GetResponse { process: Some(reported(state)) }))
     }
 
     async fn list(
@@ -146,7 +146,7 @@ impl tasks_server::Tasks for Tasks {
         request: Request<wire::ListTasksRequest>,
     ) -> Result<Response<wire::ListTasksResponse>, Status> {
         let found = ok(self.tasks(&scope(&request)?).list().await)?;
-        self.0.bounded(wire::ListTasksResponse { tasks: found.into_iter().map(process).collect() })
+        self.0.bounded(wire::ListTasksResponse { tasks: found.into_iter().map(reported).collect() })
     }
 
     async fn kill(&self, request: Request<wire::KillRequest>) -> Result<Response<()>, Status> {
