@@ -13,7 +13,7 @@ use berth_types::{
 };
 
 use crate::open::OpenError;
-use crate::records::{Record, Records, Removed, Ticket};
+use crate::records::{Record, Records, Ticket};
 use crate::trees::Trees;
 use crate::usage;
 
@@ -65,8 +65,19 @@ struct Inner<S> {
     trees: Trees,
     records: Mutex<Records>,
     removal: Removal,
-    /// One at a time cleans up; the others' work is done by the one before them.
-    cleaning: Mutex<()>,
+    /// What the next cleanup has to do; one at a time cleans up.
+    cleaning: Mutex<Cleaning>,
+    /// Folders of removed snapshots, for the next cleanup.
+    removed: Mutex<Vec<u64>>,
+}
+
+/// How much a cleanup has to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cleaning {
+    /// Every folder: an earlier process may have left some.
+    Everything,
+    /// What was removed since.
+    Removed,
 }
 
 impl<S: Shape> Local<S> {
@@ -84,8 +95,14 @@ impl<S: Shape> Local<S> {
             };
             records.keep_present(present).map_err(failed)?;
         }
-        let (records, cleaning) = (Mutex::new(records), Mutex::new(()));
-        Ok(Self(Arc::new(Inner { shape, trees, records, removal, cleaning })))
+        Ok(Self(Arc::new(Inner {
+            shape,
+            trees,
+            records: Mutex::new(records),
+            removal,
+            cleaning: Mutex::new(Cleaning::Everything),
+            removed: Mutex::default(),
+        })))
     }
 
     /// Runs work on the trees where it may block, to its end even if the caller goes away.
@@ -116,9 +133,7 @@ impl<S: Shape> Inner<S> {
         let made = self.make_tree(&mut ticket, kind, &labels).and_then(|()| self.records().admit(&ticket));
         if let Err(error) = made {
             // The name is free again only when the folder is gone, or a cleanup could meet a successor's.
-            if let Err(error) = self.trees.remove(ticket.id) {
-                tracing::warn!(id = ticket.id, %error, "cannot remove the folder of a failed snapshot");
-            }
+            self.remove_tree(ticket.id);
             self.records().release(&ticket);
             return Err(error);
         }
@@ -166,47 +181,58 @@ impl<S: Shape> Inner<S> {
     }
 
     fn remove(&self, key: &SnapshotKey) -> Result<()> {
-        let removed = self.records().remove(key)?;
-        if self.removal == Removal::Now
-            && let Err(error) = self.remove_tree(removed)
-        {
-            // The snapshot is gone for everybody; its files are for the next cleanup.
-            tracing::warn!(%key, %error, "cannot remove the files of a snapshot");
+        let id = self.records().remove(key)?;
+        match self.removal {
+            Removal::Now => self.remove_tree(id),
+            Removal::AtCleanup => self.removed().push(id),
         }
         Ok(())
     }
 
-    fn remove_tree(&self, removed: Removed) -> io::Result<()> {
-        if removed.committed {
-            let journal = self.records().journal()?;
-            journal.sync_data()?;
+    /// Removes a folder that no record names. The snapshot is gone for everybody already, so that a failure
+    /// only leaves files for the next cleanup.
+    fn remove_tree(&self, id: u64) {
+        if let Err(error) = self.trees.remove(id) {
+            tracing::warn!(id, %error, "cannot remove the files of a snapshot");
+            self.removed().push(id);
         }
-        self.trees.remove(removed.id)
+    }
+
+    fn removed(&self) -> MutexGuard<'_, Vec<u64>> {
+        self.removed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn cleanup(&self) -> Result<()> {
-        let _alone = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut cleaning = self.cleaning.lock().unwrap_or_else(PoisonError::into_inner);
         let failed = |error| Error::io("cannot clean up snapshots", error);
-        // Names first: a folder made after this look is in nobody's way.
-        let names = self.trees.names().map_err(failed)?;
-        let (known, journal) = {
-            let records = self.records();
-            (records.names(), records.journal().map_err(failed)?)
-        };
-        let stale = |name: &&String| {
-            name.parse().is_ok_and(|id| !known.contains(&id)) || name.parse::<u64>().is_err()
-        };
-        let stale: Vec<&String> = names.iter().filter(stale).collect();
-        if !stale.is_empty() {
-            // A removal must not come back after its files have gone.
-            journal.sync_data().map_err(failed)?;
+        let removed = std::mem::take(&mut *self.removed());
+        for id in removed {
+            self.remove_tree(id);
         }
-        for name in stale {
-            if let Err(error) = self.trees.remove_name(name) {
-                tracing::warn!(name, %error, "cannot remove the files of a snapshot");
-            }
+        if *cleaning == Cleaning::Everything {
+            self.sweep().map_err(failed)?;
+            *cleaning = Cleaning::Removed;
         }
         self.records().compact().map_err(failed)
+    }
+
+    /// Removes every folder that is nobody's.
+    fn sweep(&self) -> io::Result<()> {
+        // Names first: a folder made after this look is in nobody's way.
+        let names = self.trees.names()?;
+        let known = self.records().names();
+        for name in names {
+            match name.parse::<u64>() {
+                Ok(id) if known.contains(&id) => {}
+                Ok(id) => self.remove_tree(id),
+                Err(_) => {
+                    if let Err(error) = self.trees.remove_name(&name) {
+                        tracing::warn!(name, %error, "cannot remove what is among the snapshots");
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     fn decorated(&self, record: &Record, info: &mut SnapshotInfo) {

@@ -85,14 +85,6 @@ pub(crate) struct Ticket {
     kind: SnapshotKind,
 }
 
-/// A snapshot that was removed and whose folder may still be there.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Removed {
-    pub(crate) id: u64,
-    /// Whether it had been committed: then its removal has to be on disk before its files go.
-    pub(crate) committed: bool,
-}
-
 #[derive(Debug)]
 pub(crate) struct Records {
     journal: Journal,
@@ -400,10 +392,11 @@ impl Records {
         Ok(())
     }
 
-    pub(crate) fn remove(&mut self, key: &SnapshotKey) -> Result<Removed> {
+    /// Removes a record and answers the number of its folder.
+    pub(crate) fn remove(&mut self, key: &SnapshotKey) -> Result<u64> {
         let record = self.record(key)?;
-        let removed = Removed { id: record.id, committed: record.kind == SnapshotKind::Committed };
-        if self.children.contains_key(&record.id) {
+        let id = record.id;
+        if self.children.contains_key(&id) {
             return Err(Error::failed_precondition(format!("cannot remove snapshot {key}: it has children")));
         }
         if self.held.contains(key) {
@@ -414,7 +407,7 @@ impl Records {
         let line = Line { drop: Some(key.clone()), used: Some(self.last), ..Line::default() };
         self.write(&line, Purpose::Shrink, key)?;
         self.take_out(key);
-        Ok(removed)
+        Ok(id)
     }
 
     /// Whether the folder of this number belongs to a snapshot or to one being made.

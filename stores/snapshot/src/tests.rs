@@ -139,6 +139,8 @@ async fn folders_that_no_record_names_go_with_a_cleanup() {
     fs::create_dir_all(root.join("snapshots/3/fs")).unwrap();
     snapshots.prepare(new("next", "")).await.unwrap();
     assert!(root.join("snapshots/4/fs").exists());
+    // A removal that a crash ended half-way.
+    fs::create_dir_all(root.join("snapshots/rm-2/fs")).unwrap();
     // A link planted among the folders is removed, not followed.
     let canary = scratch.path("canary");
     fs::create_dir(&canary).unwrap();
@@ -150,6 +152,9 @@ async fn folders_that_no_record_names_go_with_a_cleanup() {
         fs::read_dir(root.join("snapshots")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["1", "4"]);
+    snapshots.remove(&key("next")).await.unwrap();
+    snapshots.cleanup().await.unwrap();
+    assert!(!root.join("snapshots/4").exists(), "later cleanups know what was removed");
     assert_eq!(fs::read_to_string(canary.join("file")).unwrap(), "x");
 }
 

@@ -1,5 +1,6 @@
 //! The folder that holds a folder for each snapshot.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -75,8 +76,19 @@ impl Trees {
     }
 
     /// Removes the folder of a number and everything in it.
+    ///
+    /// It is renamed first: should a power cut bring the record back, its folder is there whole or not at
+    /// all, without a flush.
     pub(crate) fn remove(&self, id: u64) -> io::Result<()> {
-        self.remove_name(&id.to_string())
+        let (name, aside) = (id.to_string(), format!("rm-{id}"));
+        let folder = self.root.entry(Path::new(&name))?;
+        match folder.rename_to(&folder.sibling(OsStr::new(&aside))?) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            // Left by a removal that a crash ended; both go now.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => self.remove_name(&name)?,
+            done => done?,
+        }
+        self.remove_name(&aside)
     }
 
     /// Removes a folder by its name.
