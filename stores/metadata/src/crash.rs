@@ -160,7 +160,7 @@ fn open(root: &Path, disk: &Disk) -> Result<(Arc<Metadata>, Arc<dyn Snapshotter>
     let disk = disk.clone();
     let storage = Redb::on(Path::new("disk"), move || disk.clone())?;
     opening::prepare(&storage)?;
-    Ok((Metadata::on(Arc::new(storage), Opening::Existing, parts)?, native))
+    Ok((Metadata::on(Arc::new(storage), Opening::Existing, None, parts)?, native))
 }
 
 /// What was answered before the end.

@@ -15,6 +15,7 @@
 //! **Garbage.** What is in a backend and in no record is an orphan of a crash, and goes with the
 //! first collection. What is reachable from no root goes with the next one; see [`gc`].
 
+mod backup;
 mod codec;
 mod config;
 mod containers;

@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use berth_core::{Containers, ContentStore, Images, Leases, Namespaces, Scope, Snapshotter};
 use berth_types::{Error, Result, SnapshotterName};
 use tokio::sync::watch;
 
+use crate::backup::Backup;
 use crate::config::Parts;
 use crate::containers::ContainerView;
 use crate::content::ContentView;
@@ -37,10 +40,15 @@ impl Metadata {
     /// tokio runtime, in which the collector and the teller of events run.
     pub fn open(path: &Path, parts: Parts) -> Result<Arc<Self>> {
         let (storage, opening) = opening::open(path)?;
-        Self::on(Arc::new(storage), opening, parts)
+        Self::on(Arc::new(storage), opening, Some(Backup::of(path)), parts)
     }
 
-    pub(crate) fn on(storage: Arc<dyn Storage>, opening: Opening, parts: Parts) -> Result<Arc<Self>> {
+    pub(crate) fn on(
+        storage: Arc<dyn Storage>,
+        opening: Opening,
+        backup: Option<Backup>,
+        parts: Parts,
+    ) -> Result<Arc<Self>> {
         let Parts { content, snapshotters, events, gc, sharing } = parts;
         let schedule = Arc::new(Schedule::new(gc));
         let observer = {
@@ -50,6 +58,7 @@ impl Metadata {
         let ledger = Ledger::start(storage, events, observer)?;
         let sequence = Sequence::load(&ledger)?;
         let interrupted = snapshots::interrupted(&ledger)?;
+        let restored = matches!(opening, Opening::Rebuilt { restored, .. } if restored > 0);
         let shared = Arc::new(Shared {
             ledger,
             content,
@@ -58,9 +67,11 @@ impl Metadata {
             locks: Locks::default(),
             sequence,
             schedule,
-            recovered: watch::Sender::new(interrupted.is_empty()),
+            recovered: watch::Sender::new(interrupted.is_empty() && !restored),
+            backup,
+            saved: AtomicU64::new(0),
         });
-        gc::start(&shared, Beginning { interrupted, new: opening == Opening::New });
+        gc::start(&shared, Beginning { interrupted, restored, new: opening == Opening::New });
         Ok(Arc::new(Self { shared, opening }))
     }
 
@@ -132,6 +143,7 @@ impl Metadata {
     /// Unavailable.
     pub async fn close(&self) -> Result<()> {
         self.shared.schedule.stop().await;
+        self.shared.save(Duration::ZERO).await;
         self.shared.ledger.close().await
     }
 }

@@ -8,10 +8,12 @@ use std::time::SystemTime;
 
 use berth_types::{Error, Result};
 
+use crate::backup::{Backup, Pair};
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::gc::orphans;
 use crate::key::{Kind, key};
-use crate::record::Record;
+use crate::record::{Record, decode};
+use crate::sequence;
 use crate::storage::{Check, Durability, Read, Redb, Storage, StorageError, Write};
 
 /// The format that this build writes. A database with a greater one was written by a daemon that
@@ -29,24 +31,16 @@ pub enum Opening {
     New,
     /// As it was left.
     Existing,
-    /// It could not be used: it is kept aside, and a new one was begun. Nothing that the
-    /// backends hold is removed until somebody asks for it.
+    /// It could not be used, or was gone: a new one was begun, with what the last backup had.
+    /// Nothing that the backends hold is removed until somebody asks for it.
     Rebuilt {
-        /// Where the old one is.
-        kept: PathBuf,
+        /// Where the old one is, if there was one.
+        kept: Option<PathBuf>,
         /// What was wrong with it.
         why: String,
+        /// How many records the backup had; none without one.
+        restored: usize,
     },
-}
-
-impl Opening {
-    /// Where a database that could not be used is kept.
-    pub fn rebuilt(&self) -> Option<&Path> {
-        match self {
-            Self::Rebuilt { kept, .. } => Some(kept),
-            Self::New | Self::Existing => None,
-        }
-    }
 }
 
 pub(crate) fn open(path: &Path) -> Result<(Redb, Opening)> {
@@ -62,36 +56,65 @@ pub(crate) fn open(path: &Path) -> Result<(Redb, Opening)> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(source) => return Err(Error::io(format!("cannot look at {}", path.display()), source)),
     };
+    let backup = Backup::of(path);
+    if size == 0 {
+        let pairs = backup.read();
+        let storage = attempt(path, 0).map_err(Unusable::into_error)?;
+        if pairs.is_empty() {
+            return Ok((storage, Opening::New));
+        }
+        let restored = restore(&storage, pairs)?;
+        let why = "it is gone, and there is a backup of it".to_owned();
+        return Ok((storage, Opening::Rebuilt { kept: None, why, restored }));
+    }
     match attempt(path, size) {
-        Ok(storage) => Ok((storage, if size == 0 { Opening::New } else { Opening::Existing })),
+        Ok(storage) => Ok((storage, Opening::Existing)),
         Err(Unusable::Storage(error @ (StorageError::InUse { .. } | StorageError::Io { .. }))) => {
             Err(error.into())
         }
         Err(unusable) => {
             let why = unusable.why();
             let kept = set_aside(path)?;
+            let storage = attempt(path, 0).map_err(Unusable::into_error)?;
+            let restored = restore(&storage, backup.read())?;
             tracing::error!(
-                database = %path.display(), kept = %kept.display(), why,
+                database = %path.display(), kept = %kept.display(), why, restored,
                 "the metadata database cannot be used, a new one is begun"
             );
-            let storage = attempt(path, 0).map_err(Unusable::into_error)?;
-            keep_orphans(&storage)?;
-            Ok((storage, Opening::Rebuilt { kept, why }))
+            Ok((storage, Opening::Rebuilt { kept: Some(kept), why, restored }))
         }
     }
 }
 
-/// What the backends hold is worth more now than ever.
-fn keep_orphans(storage: &dyn Storage) -> Result<()> {
+/// Puts the records of a backup into a new database, and takes care that nothing is lost that it
+/// does not know of; answers how many records it had.
+fn restore(storage: &dyn Storage, mut pairs: Vec<Pair>) -> Result<usize> {
+    let schema = pairs.iter().find(|(key, _)| *key == schema_key());
+    let known = schema
+        .is_some_and(|(key, value)| decode::<Schema>(key, value).is_ok_and(|schema| schema.0 <= SCHEMA));
+    if !known {
+        pairs.clear();
+    }
     let mut failed = None;
-    storage.update(&mut |records: &mut dyn Write| match orphans::keep_in(records) {
-        Ok(()) => Some(Durability::Synced),
-        Err(error) => {
-            failed = Some(error);
-            None
+    storage.update(&mut |records: &mut dyn Write| {
+        let stored = pairs.iter().try_for_each(|(key, value)| records.store(key, value).map(drop));
+        let ready = stored
+            .and_then(|()| sequence::leap(records))
+            // What the backends hold is worth more now than ever.
+            .and_then(|()| orphans::keep_in(records));
+        match ready {
+            Ok(()) => Some(Durability::Synced),
+            Err(error) => {
+                failed = Some(error);
+                None
+            }
         }
     })?;
-    failed.map_or(Ok(()), Err)
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    prepare_with(storage).map_err(Unusable::into_error)?;
+    Ok(pairs.len())
 }
 
 /// Why a file cannot be used.
@@ -154,12 +177,12 @@ pub(crate) fn prepare(storage: &dyn Storage) -> Result<()> {
 }
 
 fn prepare_with(storage: &dyn Storage) -> Result<(), Unusable> {
-    let meta = key(Kind::Meta, &["schema"]);
+    let meta = schema_key();
     let mut found = None;
     storage
         .view(&mut |read: &dyn Read| {
             found = match read.load(&meta)? {
-                Some(value) => Some(crate::record::decode::<Schema>(&meta, &value)?.0),
+                Some(value) => Some(decode::<Schema>(&meta, &value)?.0),
                 None => None,
             };
             Ok(())
@@ -194,6 +217,10 @@ const MIGRATIONS: [fn(&mut dyn Write) -> Result<()>; SCHEMA as usize] = [|_| Ok(
 
 fn migrate(records: &mut dyn Write, from: u64) -> Result<()> {
     MIGRATIONS.iter().skip(from as usize).try_for_each(|step| step(records))
+}
+
+fn schema_key() -> Vec<u8> {
+    key(Kind::Meta, &["schema"])
 }
 
 struct Schema(u64);

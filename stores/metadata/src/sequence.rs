@@ -4,6 +4,7 @@
 //! many keys.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use berth_types::Result;
 use tokio::sync::Mutex;
@@ -11,7 +12,8 @@ use tokio::sync::Mutex;
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::key::{Kind, key};
 use crate::ledger::{Durability, Ledger};
-use crate::record::{Record, load, store};
+use crate::record::{Record, decode, load, store};
+use crate::storage::Write;
 
 /// How many numbers one sync reserves.
 const RESERVE: u64 = 1024;
@@ -36,6 +38,18 @@ impl Record for Reserved {
 
 fn meta() -> Vec<u8> {
     key(Kind::Meta, &["sequence"])
+}
+
+/// Goes far beyond what a lost database may have reached.
+pub(crate) fn leap(records: &mut dyn Write) -> Result<()> {
+    let key = meta();
+    let reserved = match records.load(&key)? {
+        Some(value) => decode::<Reserved>(&key, &value)?.0,
+        None => 0,
+    };
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let beyond = Reserved(since.as_secs().max(reserved + RESERVE));
+    records.store(&key, &beyond.write(Encoder::new()).finish()).map(drop)
 }
 
 impl Sequence {

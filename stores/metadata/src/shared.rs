@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use berth_core::{ContentStore, Deletion, Snapshotter};
 use berth_types::{Namespace, Result, SnapshotterName};
 use tokio::sync::watch;
 
+use crate::backup::Backup;
 use crate::config::Sharing;
 use crate::gc::Schedule;
 use crate::ledger::Ledger;
@@ -23,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) schedule: Arc<Schedule>,
     /// Whether commits that a crash interrupted have been finished.
     pub(crate) recovered: watch::Sender<bool>,
+    /// Where the records are copied to.
+    pub(crate) backup: Option<Backup>,
+    /// How many changes there were when that was done last.
+    pub(crate) saved: AtomicU64,
 }
 
 impl Shared {
@@ -37,6 +44,20 @@ impl Shared {
         match deletion {
             Deletion::Later => Ok(()),
             Deletion::Synchronous => self.schedule.collect().await.map(drop),
+        }
+    }
+
+    /// Copies the records, if anything changed since and the copy is older than `age`.
+    pub(crate) async fn save(&self, age: Duration) {
+        let Some(backup) = &self.backup else { return };
+        let revision = self.schedule.revision();
+        if revision == self.saved.load(Ordering::Relaxed) || backup.age().is_some_and(|old| old < age) {
+            return;
+        }
+        let backup = backup.clone();
+        match self.ledger.walk(move |read| backup.write(read)).await {
+            Ok(()) => self.saved.store(revision, Ordering::Relaxed),
+            Err(error) => tracing::warn!(error = error.chain(), "the metadata has no new backup"),
         }
     }
 

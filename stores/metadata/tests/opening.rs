@@ -29,6 +29,8 @@ async fn filled(root: &Path) {
         store.container(&here, &format!("c{number}"), "rootfs", Labels::new()).await;
     }
     store.metadata.close().await.unwrap();
+    drop(store);
+    fs::rename(root.join("meta.redb.backup"), root.join("backup")).unwrap();
 }
 
 async fn containers(store: &Store) -> usize {
@@ -38,10 +40,11 @@ async fn containers(store: &Store) -> usize {
 /// What has to be true of a store whose database was replaced.
 async fn is_rebuilt(root: &Path, what: &str) {
     let store = open(root);
-    let Opening::Rebuilt { kept, why } = store.metadata.opening() else {
+    let Opening::Rebuilt { kept, why, restored } = store.metadata.opening() else {
         panic!("{what}: {:?}", store.metadata.opening());
     };
-    assert!(kept.exists(), "{what}: {}", kept.display());
+    assert!(kept.as_ref().is_some_and(|kept| kept.exists()), "{what}: {kept:?}");
+    assert_eq!(*restored, 0);
     assert!(!why.is_empty());
     // A collection, and another after a restart, leave alone what may be somebody's.
     store.metadata.collect().await.unwrap();
@@ -101,10 +104,48 @@ async fn no_flipped_bit_stops_the_daemon_or_changes_an_answer() {
             Opening::Existing => assert_eq!(found, 50, "bit {bit}"),
             Opening::Rebuilt { kept, .. } => {
                 assert_eq!(found, 0, "bit {bit}");
-                fs::remove_file(kept).unwrap();
+                fs::remove_file(kept.as_ref().unwrap()).unwrap();
             }
             Opening::New => panic!("bit {bit}"),
         }
+        store.metadata.close().await.unwrap();
+        drop(store);
+        let _ = fs::remove_file(scratch.path("meta.redb.backup"));
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_database_is_restored_from_its_backup() {
+    for missing in [false, true] {
+        let scratch = Scratch::new();
+        filled(scratch.folder()).await;
+        fs::rename(scratch.path("backup"), scratch.path("meta.redb.backup")).unwrap();
+        // What happened after the backup.
+        let store = open(scratch.folder());
+        let here = scope("here");
+        store.blob(&here, "later", labels(&[("containerd.io/gc.root", "1")])).await.unwrap();
+        store.active(&here, "gone", "", Labels::new()).await.unwrap();
+        store.metadata.close().await.unwrap();
+        let gone = store.native.list(&Filters::default()).await.unwrap();
+        let gone = gone.into_iter().find(|info| info.key.as_str().ends_with("/gone")).unwrap();
+        store.native.remove(&gone.key).await.unwrap();
+        drop(store);
+        if missing {
+            fs::remove_file(file(scratch.folder())).unwrap();
+        } else {
+            fs::write(file(scratch.folder()), vec![0xa5; 100_000]).unwrap();
+        }
+        let store = open(scratch.folder());
+        let Opening::Rebuilt { kept, restored, .. } = store.metadata.opening() else {
+            panic!("{:?}", store.metadata.opening());
+        };
+        assert_eq!(kept.is_none(), missing);
+        assert!(*restored > 50, "{restored}");
+        assert_eq!(containers(&store).await, 50);
+        assert_eq!(store.snapshot_names(&here).await, ["rootfs"]);
+        store.metadata.collect().await.unwrap();
+        assert_eq!(store.backends().await, (2, 1));
+        store.active(&here, "gone", "", Labels::new()).await.unwrap();
         store.metadata.close().await.unwrap();
     }
 }

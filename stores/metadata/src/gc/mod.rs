@@ -13,6 +13,7 @@ mod backends;
 pub(crate) mod labels;
 mod mark;
 pub(crate) mod orphans;
+mod restored;
 mod schedule;
 mod sweep;
 
@@ -24,6 +25,7 @@ use berth_types::{Error, Result};
 use self::orphans::Orphans;
 pub(crate) use self::schedule::Schedule;
 use self::sweep::{Removed, Sweep};
+use crate::backup;
 use crate::key::Kind;
 use crate::ledger::Durability;
 use crate::shared::Shared;
@@ -69,6 +71,8 @@ impl Collected {
 pub(crate) struct Beginning {
     /// Commits that a crash interrupted.
     pub(crate) interrupted: Vec<Interrupted>,
+    /// Whether the records are those of a backup.
+    pub(crate) restored: bool,
     /// Whether there was no database.
     pub(crate) new: bool,
 }
@@ -105,11 +109,17 @@ async fn run(shared: Weak<Shared>, schedule: Arc<Schedule>, beginning: Beginning
             };
             let _ = waiter.send(answer);
         }
+        shared.save(backup::INTERVAL).await;
     }
 }
 
 async fn recover(shared: &Shared, beginning: Beginning) -> Orphans {
     let opened = SystemTime::now();
+    if beginning.restored
+        && let Err(error) = restored::reconcile(shared).await
+    {
+        tracing::error!(error = error.chain(), "the restored records may name what is gone");
+    }
     for commit in beginning.interrupted {
         if let Err(error) = snapshots::finish(shared, commit).await {
             tracing::error!(error = error.chain(), "a snapshot's interrupted commit stays as it is");

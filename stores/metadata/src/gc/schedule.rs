@@ -26,6 +26,7 @@ type Waiter = oneshot::Sender<Result<Collected>>;
 /// What happened since the last collection, and who waits for the next.
 pub(crate) struct Schedule {
     config: GcConfig,
+    revision: AtomicU64,
     mutations: AtomicU64,
     deletions: AtomicU64,
     /// The keys stored since the mark of the collection that is under way.
@@ -54,6 +55,7 @@ impl Schedule {
         let pause_threshold = if config.pause_threshold.is_nan() { 0.0 } else { config.pause_threshold };
         Self {
             config: GcConfig { pause_threshold: pause_threshold.clamp(0.0, 0.5), ..config },
+            revision: AtomicU64::new(0),
             mutations: AtomicU64::new(0),
             deletions: AtomicU64::new(0),
             stored: Mutex::new(None),
@@ -77,6 +79,7 @@ impl Schedule {
         if !changes.stale.is_empty() {
             lock(&self.stale).extend(changes.stale.iter().cloned());
         }
+        self.revision.fetch_add(1, Ordering::Relaxed);
         self.mutations.fetch_add(1, Ordering::Relaxed);
         if changes.released {
             self.deletions.fetch_add(1, Ordering::Relaxed);
@@ -84,6 +87,11 @@ impl Schedule {
         } else if self.mutations.load(Ordering::Relaxed) == self.config.mutation_threshold {
             self.changed.notify_one();
         }
+    }
+
+    /// How many changes there were.
+    pub(crate) fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
     }
 
     /// Takes note of something that a backend holds for nobody.
