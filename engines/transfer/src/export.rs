@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::graph::{Limits, Missing, is_document, walk};
-use crate::hold::leased;
+use crate::hold::Hold;
 use crate::image::load;
 use crate::import::annotate;
 use crate::platforms::Platforms;
@@ -55,25 +55,33 @@ pub async fn export<W: Write + Send + 'static>(
     request: &Exported,
     output: W,
 ) -> Result<W> {
-    leased(catalog, scope, async |scope| {
-        let store = catalog.content(scope);
-        let plan = plan(&*store, request).await?;
-        let mut sink = Sink::start(output)?;
-        file(&mut sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(), 0o444).await?;
-        file(&mut sink, "index.json", json(&plan.index)?, 0o644).await?;
-        if !plan.docker.is_empty() {
-            file(&mut sink, "manifest.json", json(&plan.docker)?, 0o644).await?;
-        }
-        sink.entry(Entry::new("blobs/", Kind::Directory, 0o755)).await?;
-        for algorithm in &plan.algorithms {
-            sink.entry(Entry::new(format!("blobs/{algorithm}/"), Kind::Directory, 0o755)).await?;
-        }
-        for descriptor in &plan.blobs {
-            blob(&*store, &mut sink, descriptor, request).await?;
-        }
-        sink.finish().await
-    })
-    .await
+    let hold = Hold::begin(catalog, scope).await?;
+    let exported = export_held(catalog, hold.scope(), request, output).await;
+    hold.over(exported).await
+}
+
+async fn export_held<W: Write + Send + 'static>(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    request: &Exported,
+    output: W,
+) -> Result<W> {
+    let store = catalog.content(scope);
+    let plan = plan(&*store, request).await?;
+    let mut sink = Sink::start(output)?;
+    file(&mut sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(), 0o444).await?;
+    file(&mut sink, "index.json", json(&plan.index)?, 0o644).await?;
+    if !plan.docker.is_empty() {
+        file(&mut sink, "manifest.json", json(&plan.docker)?, 0o644).await?;
+    }
+    sink.entry(Entry::new("blobs/", Kind::Directory, 0o755)).await?;
+    for algorithm in &plan.algorithms {
+        sink.entry(Entry::new(format!("blobs/{algorithm}/"), Kind::Directory, 0o755)).await?;
+    }
+    for descriptor in &plan.blobs {
+        blob(&*store, &mut sink, descriptor, request).await?;
+    }
+    sink.finish().await
 }
 
 struct Plan {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_core::{Catalog, Deletion, Leases, Scope};
-use berth_types::{Error, ErrorKind, Labels, Lease, Result};
+use berth_types::{ErrorKind, Labels, Lease, Result};
 
 /// After this a lease that its operation left behind holds nothing any more.
 const EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
@@ -65,15 +65,4 @@ pub(crate) fn unique(prefix: &str) -> String {
 fn expiry() -> String {
     let at = SystemTime::now() + EXPIRES;
     jiff::Timestamp::try_from(at).map(|at| at.to_string()).unwrap_or_default()
-}
-
-/// Runs `work` under a lease.
-pub(crate) async fn leased<T>(
-    catalog: &dyn Catalog,
-    scope: &Scope,
-    work: impl AsyncFnOnce(&Scope) -> Result<T, Error>,
-) -> Result<T> {
-    let hold = Hold::begin(catalog, scope).await?;
-    let result = work(hold.scope()).await;
-    hold.over(result).await
 }

@@ -17,12 +17,12 @@ use berth_types::{
     SnapshotterName,
 };
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use tokio::time::Instant;
 
 use crate::content::{self, Opened};
 use crate::graph::{self, Budget, Limits};
-use crate::hold::leased;
+use crate::hold::Hold;
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
@@ -105,30 +105,39 @@ pub async fn pull(
     report.whole(State::Transferring);
     let target = repository.resolve(&request.reference).await?;
     report.whole(State::Complete);
-    leased(catalog, scope, async |scope| {
-        let store = catalog.content(scope);
-        let fetch = Fetch { store: &*store, repository: &repository, request };
-        fetch.graph(&target).await?;
-        let images = catalog.images(scope);
-        let before = match images.image(&name).await {
-            Ok(image) => Some(image.target.digest),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let record = Image { labels: request.labels.clone(), ..Image::new(name.clone(), target.clone()) };
-        let image = publish(&*images, record).await?;
-        let unpacked = match &request.unpack {
-            Some((platform, snapshotter)) => {
-                let (platform, snapshotter) = (platform.clone(), snapshotter.clone());
-                let progress = request.progress.clone();
-                let request = Unpack { target: target.clone(), platform, snapshotter, progress };
-                Some(unpack(catalog, scope, &request).await?)
-            }
-            None => None,
-        };
-        Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
-    })
-    .await
+    let hold = Hold::begin(catalog, scope).await?;
+    let pulled = pull_held(catalog, hold.scope(), &repository, request, name, target).await;
+    hold.over(pulled).await
+}
+
+async fn pull_held(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    repository: &Repository,
+    request: &Pull,
+    name: ImageName,
+    target: Descriptor,
+) -> Result<Pulled> {
+    let store = catalog.content(scope);
+    Fetch { store: &*store, repository, request }.graph(&target).await?;
+    let images = catalog.images(scope);
+    let before = match images.image(&name).await {
+        Ok(image) => Some(image.target.digest),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let record = Image { labels: request.labels.clone(), ..Image::new(name, target.clone()) };
+    let image = publish(&*images, record).await?;
+    let unpacked = match &request.unpack {
+        Some((platform, snapshotter)) => {
+            let (platform, snapshotter) = (platform.clone(), snapshotter.clone());
+            let progress = request.progress.clone();
+            let request = Unpack { target: target.clone(), platform, snapshotter, progress };
+            Some(unpack(catalog, scope, &request).await?)
+        }
+        None => None,
+    };
+    Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
 }
 
 struct Fetch<'a> {
@@ -157,7 +166,10 @@ impl Fetch<'_> {
         for blob in &blobs {
             self.report(blob).at(State::Waiting, 0);
         }
-        let fetches = blobs.iter().map(|blob| self.blob(blob));
+        let mut fetches = Vec::with_capacity(blobs.len());
+        for blob in &blobs {
+            fetches.push(self.blob(blob).boxed());
+        }
         futures::stream::iter(fetches)
             .buffer_unordered(self.request.parallel.max(1))
             .try_collect::<Vec<()>>()
@@ -208,16 +220,19 @@ impl Fetch<'_> {
                 descriptor.digest, descriptor.size
             )));
         }
-        if content::exists(self.store, &descriptor.digest).await? {
+        let Some((mut ingest, offset)) = self.open(descriptor, &reference(descriptor)?, &report).await?
+        else {
             self.source(&descriptor.digest).await?;
             report.whole(State::Exists);
             return content::document(self.store, descriptor, limit).await.map(Bytes::from);
-        }
+        };
         report.at(State::Transferring, 0);
         let data = self.repository.manifest(descriptor).await?;
-        let whole = Descriptor { size: data.len() as u64, ..descriptor.clone() };
-        let labels = Labels::from([self.own_source()]);
-        berth_core::write_blob(self.store, reference(descriptor)?, &whole, data.clone(), labels).await?;
+        if offset > 0 {
+            ingest.truncate(0).await?;
+        }
+        ingest.write(0, data.clone()).await?;
+        self.commit(descriptor, &mut *ingest, data.len() as u64).await?;
         report.whole(State::Complete);
         Ok(data)
     }
@@ -281,7 +296,8 @@ impl Fetch<'_> {
         Ok(())
     }
 
-    /// The ingest, once nobody else has it; nothing when the blob is there.
+    /// The ingest, once nobody else has it; nothing when the blob is there. That it is asked for by its digest puts
+    /// a blob that is there under the lease, which merely looking at it would not.
     async fn open(
         &self,
         descriptor: &Descriptor,
@@ -342,11 +358,12 @@ impl Fetch<'_> {
                 }
             }
         }
-        let commit = CommitRequest {
-            size: Some(descriptor.size),
-            expected: Some(descriptor.digest.clone()),
-            labels: Labels::from([self.own_source()]),
-        };
+        self.commit(descriptor, ingest, descriptor.size).await
+    }
+
+    async fn commit(&self, descriptor: &Descriptor, ingest: &mut dyn Ingest, size: u64) -> Result<()> {
+        let labels = Labels::from([self.own_source()]);
+        let commit = CommitRequest { size: Some(size), expected: Some(descriptor.digest.clone()), labels };
         content::commit(self.store, ingest, commit).await
     }
 }

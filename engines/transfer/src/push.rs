@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::content;
 use crate::graph::{self, Limits, Missing, walk};
-use crate::hold::leased;
+use crate::hold::Hold;
 use crate::image::load;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
@@ -49,17 +49,24 @@ pub async fn push(
     request: &Push,
 ) -> Result<Descriptor> {
     let repository = registries.repository(&request.reference, Access::Push)?;
-    leased(catalog, scope, async |scope| {
-        let store = catalog.content(scope);
-        let root = match &request.platform {
-            Some(platform) => load(&*store, &request.target, platform).await?.descriptor,
-            None => request.target.clone(),
-        };
-        let work = Work { store: &*store, repository: &repository, request };
-        work.all(&root).await?;
-        Ok(root)
-    })
-    .await
+    let hold = Hold::begin(catalog, scope).await?;
+    let pushed = push_held(catalog, hold.scope(), &repository, request).await;
+    hold.over(pushed).await
+}
+
+async fn push_held(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    repository: &Repository,
+    request: &Push,
+) -> Result<Descriptor> {
+    let store = catalog.content(scope);
+    let root = match &request.platform {
+        Some(platform) => load(&*store, &request.target, platform).await?.descriptor,
+        None => request.target.clone(),
+    };
+    Work { store: &*store, repository, request }.all(&root).await?;
+    Ok(root)
 }
 
 struct Work<'a> {
@@ -82,7 +89,11 @@ impl Work<'_> {
         for blob in &blobs {
             self.report(blob).at(State::Waiting, 0);
         }
-        futures::stream::iter(blobs.into_iter().map(|blob| self.blob(blob).boxed()))
+        let mut sends = Vec::with_capacity(blobs.len());
+        for blob in blobs {
+            sends.push(self.blob(blob).boxed());
+        }
+        futures::stream::iter(sends)
             .buffer_unordered(self.request.parallel.max(1))
             .try_collect::<Vec<()>>()
             .await?;

@@ -8,14 +8,15 @@
 //! time both work and the second takes the first one's snapshot. What is committed stays: a later call goes on
 //! from there.
 
-use berth_core::{ApplyRequest, Catalog, ContentStore, NewSnapshot, Scope, Snapshotter};
+use berth_core::{ApplyRequest, Catalog, ContentStore, Leases, NewSnapshot, Scope, Snapshotter};
 use berth_oci::image::{PlatformMatch, chain_ids};
 use berth_types::{
-    Descriptor, Digest, Error, ErrorKind, FieldMask, Labels, Mount, Result, SnapshotKey, SnapshotterName,
+    Descriptor, Digest, Error, ErrorKind, FieldMask, Labels, LeaseId, LeaseResource, Mount, Result,
+    SnapshotKey, SnapshotterName,
 };
 
 use crate::content;
-use crate::hold::{leased, unique};
+use crate::hold::{Hold, unique};
 use crate::image::{Loaded, load};
 use crate::progress::{Object, Reporter, State};
 
@@ -56,22 +57,39 @@ pub async fn unpack(catalog: &dyn Catalog, scope: &Scope, request: &Unpack) -> R
     let snapshots = catalog.snapshotter(&request.snapshotter, scope)?;
     let chain = image.chain()?;
     let Some(top) = chain.clone() else { return Ok(Unpacked { image, chain }) };
-    if exists(&*snapshots, &top).await? {
-        refer(&*store, &image, &request.snapshotter, &top).await?;
+    // The short way, without a lease: something refers to the snapshot, so it stays.
+    if is_referred(&*store, &image, &request.snapshotter, &top).await? && exists(&*snapshots, &top).await? {
         return Ok(Unpacked { image, chain });
     }
-    leased(catalog, scope, async |scope| {
-        let work = Work {
-            store: catalog.content(scope),
-            snapshots: catalog.snapshotter(&request.snapshotter, scope)?,
-            differ: catalog.differ(scope),
-            progress: &request.progress,
-        };
-        work.all(&layers).await?;
-        refer(&*work.store, &image, &request.snapshotter, &top).await
-    })
-    .await?;
+    let hold = Hold::begin(catalog, scope).await?;
+    let done = unpack_held(catalog, hold.scope(), request, &image, &layers, &top).await;
+    hold.over(done).await?;
     Ok(Unpacked { image, chain })
+}
+
+async fn unpack_held(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    request: &Unpack,
+    image: &Loaded,
+    layers: &[Layer],
+    top: &SnapshotKey,
+) -> Result<()> {
+    let work = Work {
+        hold: (catalog.leases(scope), scope.lease.clone(), &request.snapshotter),
+        store: catalog.content(scope),
+        snapshots: catalog.snapshotter(&request.snapshotter, scope)?,
+        differ: catalog.differ(scope),
+        progress: &request.progress,
+    };
+    work.all(layers).await?;
+    // The image's configuration keeps the snapshot from now on.
+    let label = Labels::from([(gc_label(&request.snapshotter), top.to_string())]);
+    content::add_labels(&*work.store, &image.manifest.config.digest, label).await
+}
+
+fn gc_label(snapshotter: &SnapshotterName) -> String {
+    format!("{GC_SNAPSHOT}{snapshotter}")
 }
 
 /// A layer with what it must turn out to be.
@@ -109,23 +127,20 @@ async fn exists(snapshots: &dyn Snapshotter, key: &SnapshotKey) -> Result<bool> 
     }
 }
 
-/// Lets the image's configuration keep the snapshot.
-async fn refer(
+/// Whether the image's configuration keeps the snapshot.
+async fn is_referred(
     store: &dyn ContentStore,
     image: &Loaded,
     snapshotter: &SnapshotterName,
     top: &SnapshotKey,
-) -> Result<()> {
-    let config = &image.manifest.config.digest;
-    let key = format!("{GC_SNAPSHOT}{snapshotter}");
-    if store.info(config).await?.labels.get(&key).is_some_and(|value| value == top.as_str()) {
-        return Ok(());
-    }
-    content::add_labels(store, config, Labels::from([(key, top.to_string())])).await
+) -> Result<bool> {
+    let labels = store.info(&image.manifest.config.digest).await?.labels;
+    Ok(labels.get(&gc_label(snapshotter)).is_some_and(|value| value == top.as_str()))
 }
 
 /// The seams under the lease.
 struct Work<'a> {
+    hold: (std::sync::Arc<dyn Leases>, Option<LeaseId>, &'a SnapshotterName),
     store: std::sync::Arc<dyn ContentStore>,
     snapshots: std::sync::Arc<dyn Snapshotter>,
     differ: std::sync::Arc<dyn berth_core::Differ>,
@@ -139,6 +154,9 @@ impl Work<'_> {
         while first > 0 && !exists(&*self.snapshots, &layers[first - 1].chain).await? {
             first -= 1;
         }
+        if let Some(found) = first.checked_sub(1) {
+            self.keep(&layers[found].chain).await?;
+        }
         for layer in &layers[..first] {
             self.report(layer).whole(State::Unpacked);
         }
@@ -148,6 +166,17 @@ impl Work<'_> {
             self.report(layer).whole(State::Unpacked);
         }
         Ok(())
+    }
+
+    /// Puts a snapshot that was there under the lease: nothing else may refer to it any more.
+    async fn keep(&self, chain: &SnapshotKey) -> Result<()> {
+        let (leases, lease, snapshotter) = &self.hold;
+        let Some(lease) = lease else { return Ok(()) };
+        let resource = LeaseResource { id: chain.to_string(), kind: format!("snapshots/{snapshotter}") };
+        match leases.add_resource(lease, resource).await {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            result => result,
+        }
     }
 
     fn report(&self, layer: &Layer) -> crate::progress::Reported {

@@ -1,6 +1,5 @@
 //! Archives into real daemons and out of them again.
 
-#[expect(dead_code, reason = "each test file uses a part")]
 mod common;
 
 use std::io::Write;

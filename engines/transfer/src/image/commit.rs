@@ -9,7 +9,7 @@ use berth_types::{
     SnapshotterName,
 };
 
-use crate::hold::{leased, unique};
+use crate::hold::{Hold, unique};
 use crate::image::parts::Loaded;
 use crate::image::publish;
 use crate::{content, graph};
@@ -44,17 +44,20 @@ pub struct Commit {
 ///
 /// The container's processes may go on writing; whoever wants a consistent picture pauses them before.
 pub async fn commit(catalog: &dyn Catalog, scope: &Scope, request: Commit) -> Result<Descriptor> {
-    leased(catalog, scope, async |scope| {
-        let store = catalog.content(scope);
-        let (layer, diff_id) = layer(catalog, scope, &*store, &request).await?;
-        let config = changed(&request, diff_id)?;
-        let target = write(&*store, &request, config, layer).await?;
-        if let Some(name) = request.name {
-            publish(&*catalog.images(scope), Image::new(name, target.clone())).await?;
-        }
-        Ok(target)
-    })
-    .await
+    let hold = Hold::begin(catalog, scope).await?;
+    let committed = commit_held(catalog, hold.scope(), request).await;
+    hold.over(committed).await
+}
+
+async fn commit_held(catalog: &dyn Catalog, scope: &Scope, request: Commit) -> Result<Descriptor> {
+    let store = catalog.content(scope);
+    let (layer, diff_id) = layer(catalog, scope, &*store, &request).await?;
+    let config = changed(&request, diff_id)?;
+    let target = write(&*store, &request, config, layer).await?;
+    if let Some(name) = request.name {
+        publish(&*catalog.images(scope), Image::new(name, target.clone())).await?;
+    }
+    Ok(target)
 }
 
 async fn layer(

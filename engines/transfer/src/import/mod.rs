@@ -18,7 +18,7 @@ use serde::Deserialize;
 
 use crate::content;
 use crate::graph::{self, Limits, Missing};
-use crate::hold::leased;
+use crate::hold::Hold;
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::Reporter;
@@ -86,14 +86,22 @@ pub async fn import(
         Source::Archive(archive) => Members::of_archive(archive)?,
         Source::Layout(folder) => folder::members(folder, options.platforms.clone(), options.limits)?,
     };
-    leased(catalog, scope, async |scope| {
-        let content = catalog.content(scope);
-        let files = Files::take(&*content, members, options).await?;
-        let tops = tops(&*content, &files, options).await?;
-        let kept = keep(&*content, tops, options).await?;
-        finish(catalog, scope, &*content, &files, kept, options).await
-    })
-    .await
+    let hold = Hold::begin(catalog, scope).await?;
+    let imported = import_held(catalog, hold.scope(), members, options).await;
+    hold.over(imported).await
+}
+
+async fn import_held(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    members: Members,
+    options: &Import,
+) -> Result<Imported> {
+    let content = catalog.content(scope);
+    let files = Files::take(&*content, members, options).await?;
+    let tops = tops(&*content, &files, options).await?;
+    let kept = keep(&*content, tops, options).await?;
+    finish(catalog, scope, &*content, &files, kept, options).await
 }
 
 /// The images that an archive lists, as descriptors with their names in annotations.

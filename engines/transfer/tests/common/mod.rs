@@ -10,24 +10,24 @@ use berth_types::{Result, SnapshotterName};
 use testkit::{Daemon, Kind};
 
 /// A daemon, its client and a namespace of its own.
-pub struct World {
-    pub client: Arc<Client>,
-    pub scope: Scope,
-    pub native: SnapshotterName,
+pub(crate) struct World {
+    pub(crate) client: Arc<Client>,
+    pub(crate) scope: Scope,
+    pub(crate) native: SnapshotterName,
 }
 
 impl World {
-    pub fn catalog(&self) -> &dyn Catalog {
+    pub(crate) fn catalog(&self) -> &dyn Catalog {
         &*self.client
     }
 
-    pub async fn import(&self, archive: Vec<u8>, options: &Import) -> Result<Imported> {
+    pub(crate) async fn import(&self, archive: Vec<u8>, options: &Import) -> Result<Imported> {
         let source = Source::Archive(Box::new(std::io::Cursor::new(archive)));
         import(self.catalog(), &self.scope, source, options).await
     }
 }
 
-pub fn on_daemons<F: Future<Output = World>>(kinds: &[Kind], test: impl Fn(World) -> F) {
+pub(crate) fn on_daemons<F: Future<Output = World>>(kinds: &[Kind], test: impl Fn(World) -> F) {
     for kind in kinds {
         let Ok(daemon) = Daemon::start(*kind) else { continue };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
