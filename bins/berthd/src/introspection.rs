@@ -70,10 +70,8 @@ fn uuid(folder: &Path) -> Result<String> {
     // Version 4, variant 1 (RFC 9562, section 5.4).
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = |range: std::ops::Range<usize>| -> String {
-        bytes[range].iter().map(|byte| format!("{byte:02x}")).collect()
-    };
-    let made = [hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16)].join("-");
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    let made = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
     let write = || -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut file =
