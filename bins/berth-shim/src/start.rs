@@ -33,8 +33,7 @@ const GIVEN: i32 = 3;
 
 /// Makes or finds the shim and prints its address.
 pub(crate) fn start(arguments: &Arguments, environment: &Environment) -> Result<()> {
-    let mut input = Vec::new();
-    std::io::stdin().take(INPUT).read_to_end(&mut input).context("cannot read standard input")?;
+    let input = read_input().context("cannot read standard input")?;
     let boot = Bootstrap::read(&input, arguments, environment)?;
     drop(input);
     if boot.namespace.is_empty() {
@@ -73,6 +72,13 @@ pub(crate) fn start(arguments: &Arguments, environment: &Environment) -> Result<
     }
 }
 
+/// Not by way of the standard library's `Stdin`, whose buffer every shim would inherit.
+fn read_input() -> std::io::Result<Vec<u8>> {
+    let mut input = Vec::new();
+    File::from(rustix::io::dup(rustix::stdio::stdin())?).take(INPUT).read_to_end(&mut input)?;
+    Ok(input)
+}
+
 /// What the parent does for the shim before the daemon hears of it.
 fn see_off(boot: &Bootstrap, pid: u32) -> Result<()> {
     if let Some(cgroup) =
@@ -85,8 +91,8 @@ fn see_off(boot: &Bootstrap, pid: u32) -> Result<()> {
 }
 
 fn answer(boot: &Bootstrap, address: &str) -> Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(&boot.answer(address)).and_then(|()| stdout.flush()).context("cannot answer")
+    let stdout = rustix::io::dup(rustix::stdio::stdout()).context("cannot answer")?;
+    File::from(stdout).write_all(&boot.answer(address)).context("cannot answer")
 }
 
 /// The child's whole life.

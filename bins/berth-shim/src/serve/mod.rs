@@ -8,7 +8,7 @@
 //!   jobs' ends ──┘                                  (making and deleting containers, mounts)
 //! ```
 //! Nothing here blocks. Whatever can end while nobody listens is kept: exits until they are asked for, events until
-//! they are heard.
+//! they are heard. What the maps hold is boxed: a node of a map has room for eleven values, used or not.
 
 pub(crate) mod events;
 mod exits;
@@ -39,8 +39,6 @@ use crate::log::Log;
 
 /// How long the last events may take.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Bytes moved at a time where they go through us.
-const BUFFER: usize = 16 << 10;
 
 /// What a shim is told at its start.
 #[derive(Clone, Debug)]
@@ -78,24 +76,23 @@ pub(crate) struct Shim {
     pub(crate) settings: Settings,
     pub(crate) children: Children,
     pub(crate) jobs: Jobs,
-    pub(crate) tasks: BTreeMap<String, Task>,
+    pub(crate) tasks: BTreeMap<String, Box<Task>>,
     pub(crate) log: Log,
     poll: Poll,
     targets: BTreeMap<u64, Target>,
     listener: UnixListener,
     signals: SignalFd,
-    connections: BTreeMap<u64, Connection>,
+    connections: BTreeMap<u64, Box<Connection>>,
     publisher: Publisher,
     timers: Timers,
     /// Processes by number.
     pids: BTreeMap<u32, ProcessKey>,
     /// Logging programs by number, and whose they are.
     loggers: BTreeMap<u32, ProcessKey>,
-    streams: BTreeMap<u64, Stream>,
-    outputs: BTreeMap<u64, Recorded>,
+    streams: BTreeMap<u64, Box<Stream>>,
+    outputs: BTreeMap<u64, Box<Recorded>>,
     /// Streams that had more than one turn's worth.
     again: Vec<u64>,
-    buffer: Vec<u8>,
     leaving: bool,
     over: bool,
 }
@@ -123,7 +120,6 @@ impl Shim {
             streams: BTreeMap::new(),
             outputs: BTreeMap::new(),
             again: Vec::new(),
-            buffer: vec![0; BUFFER],
             leaving: false,
             over: false,
             settings,
@@ -206,8 +202,8 @@ impl Shim {
             if peer.is_ok_and(|peer| peer.uid != rustix::process::geteuid()) {
                 continue;
             }
-            let connection = Connection::new(socket);
-            match self.poll.watch(&connection) {
+            let connection = Box::new(Connection::new(socket));
+            match self.poll.watch(&*connection) {
                 Ok(number) => {
                     self.targets.insert(number, Target::Connection);
                     self.connections.insert(number, connection);
@@ -225,7 +221,7 @@ impl Shim {
         let mut calls = Vec::new();
         let gone = connection.writable().is_err() | connection.readable(&mut calls).is_err();
         if gone && let Some(connection) = self.connections.remove(&number) {
-            self.poll.forget(&connection);
+            self.poll.forget(&*connection);
             self.targets.remove(&number);
         }
         for call in calls {

@@ -10,6 +10,8 @@ use crate::stdio::Plan;
 use crate::stdio::output::Fate;
 use crate::stdio::pump::{Channel, Pump, Sink, Step};
 
+/// Bytes moved at a time where they go through us; taken for a turn only, since most shims are idle.
+const BUFFER: usize = 16 << 10;
 /// How long a deletion waits for output that somebody still could write.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a logging program has to see that its streams have ended.
@@ -98,7 +100,7 @@ impl Shim {
         for watched in &numbers {
             self.targets.insert(*watched, Target::Stream(number));
         }
-        self.streams.insert(number, Stream { owner, channel, pump, numbers });
+        self.streams.insert(number, Box::new(Stream { owner, channel, pump, numbers }));
         self.again.push(number);
     }
 
@@ -110,7 +112,8 @@ impl Shim {
             .get(&stream.owner.container)
             .and_then(|task| task.process(&stream.owner.exec).ok().and_then(|process| process.output));
         let recorded = output.and_then(|number| self.outputs.get_mut(&number));
-        let step = stream.pump.advance(&mut self.buffer, recorded.map(|recorded| &mut recorded.output));
+        let mut buffer = if stream.pump.needs_buffer() { vec![0; BUFFER] } else { Vec::new() };
+        let step = stream.pump.advance(&mut buffer, recorded.map(|recorded| &mut recorded.output));
         if let Some(output) = output {
             self.let_go(output);
         }
@@ -124,7 +127,7 @@ impl Shim {
         }
     }
 
-    fn stream_ended(&mut self, stream: Stream) {
+    fn stream_ended(&mut self, stream: Box<Stream>) {
         self.poll.forget(stream.pump.source());
         if let Some(drain) = stream.pump.drain() {
             self.poll.forget(drain);
@@ -139,7 +142,7 @@ impl Shim {
                 stream.owner.id()
             ));
         }
-        let Stream { owner, channel, pump, numbers: _ } = stream;
+        let Stream { owner, channel, pump, numbers: _ } = *stream;
         drop(pump);
         if channel == Channel::Stdin {
             return;
@@ -260,7 +263,7 @@ impl Shim {
         {
             self.log.error(format_args!("cannot watch the input of {}: {error}", key.id()));
         }
-        self.outputs.insert(number, Recorded { owner: key.clone(), output, listener });
+        self.outputs.insert(number, Box::new(Recorded { owner: key.clone(), output, listener }));
         number
     }
 
@@ -333,6 +336,9 @@ impl Shim {
     pub(crate) fn discard_output(&mut self, number: u64) {
         let Some(recorded) = self.outputs.remove(&number) else { return };
         self.targets.remove(&recorded.listener);
+        if let Some(feed) = recorded.output.feed_fd() {
+            self.poll.forget(feed);
+        }
         for client in recorded.output.everybody() {
             self.targets.remove(&client);
         }

@@ -50,7 +50,7 @@ pub(crate) struct Task {
     pub(crate) owner: crate::stdio::Owner,
     pub(crate) criu_work: String,
     pub(crate) init: Process,
-    pub(crate) execs: BTreeMap<String, Process>,
+    pub(crate) execs: BTreeMap<String, Box<Process>>,
     /// Whether the kernel leaves processes behind when the first one ends.
     pub(crate) outlives_init: bool,
     pub(crate) cgroup: Option<Cgroup>,
@@ -60,7 +60,7 @@ pub(crate) struct Task {
     /// The rest is being killed.
     pub(crate) killing_rest: bool,
     /// A checkpoint that [`State::Created`] waits to be started from.
-    pub(crate) restore: Option<(Restore, Plan)>,
+    pub(crate) restore: Option<Box<(Restore, Plan)>>,
 }
 
 /// A process.
@@ -166,7 +166,7 @@ impl Task {
         if exec.is_empty() {
             return Ok(&self.init);
         }
-        self.execs.get(exec).ok_or_else(|| unknown_process(exec))
+        self.execs.get(exec).map(|process| &**process).ok_or_else(|| unknown_process(exec))
     }
 
     /// The same, to be changed.
@@ -174,7 +174,7 @@ impl Task {
         if exec.is_empty() {
             return Ok(&mut self.init);
         }
-        self.execs.get_mut(exec).ok_or_else(|| unknown_process(exec))
+        self.execs.get_mut(exec).map(|process| &mut **process).ok_or_else(|| unknown_process(exec))
     }
 
     /// Whether an exec runs, or is about to.

@@ -105,7 +105,7 @@ fn begin(shim: &mut Shim, request: &CreateTaskRequest) -> Result<(Making, Plan)>
         killing_rest: false,
         restore: None,
     };
-    shim.tasks.insert(id.clone(), task);
+    shim.tasks.insert(id.clone(), Box::new(task));
     Ok((making, plan))
 }
 
@@ -233,7 +233,7 @@ fn finish(
         Some(spawned) => shim.install(&key, plan, spawned.console, logger),
         None => {
             plan.child = child.unwrap_or(ChildIo::Terminal);
-            task.restore = Some((restore(task, &request), plan));
+            task.restore = Some(Box::new((restore(task, &request), plan)));
         }
     }
     if let Some(watch) = oom {

@@ -34,7 +34,7 @@ pub(super) fn add(shim: &mut Shim, request: ExecProcessRequest) -> Result<()> {
     };
     let spec = process_document(&request.spec.unwrap_or_default().value, request.terminal)?;
     let process = Process { state: State::Created, streams, spec, ..Process::default() };
-    task.execs.insert(exec_id.clone(), process);
+    task.execs.insert(exec_id.clone(), Box::new(process));
     shim.tell("/tasks/exec-added", &TaskExecAdded { container_id: request.id, exec_id });
     Ok(())
 }

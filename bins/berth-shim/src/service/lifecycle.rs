@@ -31,7 +31,8 @@ pub(super) fn start(shim: &mut Shim, key: &ProcessKey, responder: Responder) {
             let outcome = runtime.start(&id);
             Box::new(move |shim| started(shim, &key, outcome, responder))
         }
-        Some((request, mut plan)) => {
+        Some(restore) => {
+            let (request, mut plan) = *restore;
             let io = std::mem::replace(&mut plan.child, ChildIo::Terminal);
             let outcome = runtime.restore(&request, io);
             Box::new(move |shim| {
@@ -133,7 +134,8 @@ fn forget(shim: &mut Shim, key: &ProcessKey) -> wire::DeleteResponse {
     let process = if key.is_init() {
         shim.tasks.remove(&key.container).map(|task| task.init)
     } else {
-        shim.tasks.get_mut(&key.container).and_then(|task| task.execs.remove(&key.exec))
+        let exec = shim.tasks.get_mut(&key.container).and_then(|task| task.execs.remove(&key.exec));
+        exec.map(|process| *process)
     };
     let Some(process) = process else { return wire::DeleteResponse::default() };
     if let Some(output) = process.output {

@@ -116,11 +116,19 @@ pub(crate) fn release(shim: &mut Shim, key: &ProcessKey) {
 
 /// The task of an id, once it has been created.
 fn task<'a>(shim: &'a Shim, id: &str) -> Result<&'a Task> {
-    shim.tasks.get(id).filter(|task| task.init.state != State::Creating).ok_or_else(not_created)
+    shim.tasks
+        .get(id)
+        .map(|task| &**task)
+        .filter(|task| task.init.state != State::Creating)
+        .ok_or_else(not_created)
 }
 
 fn task_mut<'a>(shim: &'a mut Shim, id: &str) -> Result<&'a mut Task> {
-    shim.tasks.get_mut(id).filter(|task| task.init.state != State::Creating).ok_or_else(not_created)
+    shim.tasks
+        .get_mut(id)
+        .map(|task| &mut **task)
+        .filter(|task| task.init.state != State::Creating)
+        .ok_or_else(not_created)
 }
 
 fn not_created() -> Error {

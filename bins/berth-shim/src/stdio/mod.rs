@@ -133,7 +133,8 @@ impl Plan {
         };
         let destination = Destination::parse(&streams.stdout)?;
         if let Destination::Json(uri) = &destination {
-            plan.output = Some(Output::open(JsonLog::open(uri)?, bundle, input_of(&streams.stdin))?);
+            plan.output =
+                Some(Output::open(JsonLog::open(uri)?, bundle, input_of(&streams.stdin), streams.terminal)?);
         }
         if streams.terminal {
             let sink = plan.terminal_sink(destination)?;

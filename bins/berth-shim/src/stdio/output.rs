@@ -50,6 +50,8 @@ pub(crate) struct Output {
     socket: PathBuf,
     clients: BTreeMap<u64, Client>,
     input: Input,
+    /// The way in is a terminal, which is everybody's and never closed.
+    terminal: bool,
     /// The way into the container, and what it has not taken.
     feed: Option<OwnedFd>,
     pending: Vec<u8>,
@@ -71,6 +73,8 @@ struct Client {
     waiting: usize,
     /// Nothing more will be sent; it goes once everything is.
     closing: bool,
+    /// It is the one whose input the container reads, so that its end can be the input's.
+    types: bool,
 }
 
 /// What becomes of a client.
@@ -81,7 +85,7 @@ pub(crate) enum Fate {
 }
 
 impl Output {
-    pub(super) fn open(log: JsonLog, bundle: &Path, input: Input) -> Result<Self> {
+    pub(super) fn open(log: JsonLog, bundle: &Path, input: Input, terminal: bool) -> Result<Self> {
         let socket = bundle.join(SOCKET);
         let failed = |e| Error::io(format!("cannot listen on {}", socket.display()), e);
         // Of an earlier task of the same bundle.
@@ -94,6 +98,7 @@ impl Output {
             socket,
             clients: BTreeMap::new(),
             input,
+            terminal,
             feed: None,
             pending: Vec::new(),
             input_ended: false,
@@ -137,6 +142,7 @@ impl Output {
             sent: 0,
             waiting: 0,
             closing: false,
+            types: false,
         };
         self.clients.insert(number, client);
     }
@@ -150,6 +156,11 @@ impl Output {
     pub(crate) fn serve(&mut self, number: u64) -> Fate {
         let Some(mut client) = self.clients.remove(&number) else { return Fate::Gone };
         if client.flush() == Fate::Gone || self.hear(&mut client) == Fate::Gone {
+            // As with Docker's StdinOnce: the input was this client's, and it has left without a word.
+            if client.types && self.input == Input::Once && !self.terminal {
+                self.input_ended = true;
+                self.pour();
+            }
             return Fate::Gone;
         }
         self.clients.insert(number, client);
@@ -173,7 +184,9 @@ impl Output {
             for frame in frames {
                 match (frame.stream, client.pace) {
                     (Stream::Open, None) => {
-                        client.pace = Some(Pace::of(&frame.payload));
+                        let pace = Pace::of(&frame.payload);
+                        client.pace = Some(pace);
+                        client.types = pace == Pace::Wait;
                         for channel in &self.ended {
                             client.push(stream_of(*channel), &[]);
                         }
@@ -182,7 +195,10 @@ impl Output {
                             return Fate::Gone;
                         }
                     }
-                    (Stream::Stdin, Some(_)) => self.typed(&frame.payload),
+                    (Stream::Stdin, Some(_)) => {
+                        client.types = true;
+                        self.typed(&frame.payload);
+                    }
                     _ => return Fate::Gone,
                 }
             }
@@ -228,7 +244,9 @@ impl Output {
 
     /// Ends the container's input.
     pub(crate) fn close_input(&mut self) {
-        self.feed = None;
+        if !self.terminal {
+            self.feed = None;
+        }
         self.pending = Vec::new();
         self.input_ended = true;
     }

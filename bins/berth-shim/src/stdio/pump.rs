@@ -73,6 +73,11 @@ impl Pump {
         }
     }
 
+    /// Whether bytes go through us.
+    pub(crate) fn needs_buffer(&self) -> bool {
+        !matches!(self.to, Sink::Pipe(_))
+    }
+
     /// Bytes that a full disk refused.
     pub(crate) fn lost(&self) -> u64 {
         self.lost

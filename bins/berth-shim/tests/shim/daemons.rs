@@ -15,7 +15,7 @@ use testkit::{Leftovers, need, wait};
 
 use crate::daemon::Daemon;
 use crate::lifecycle::for_both;
-use crate::pod::{Kind, PLENTY, Pod, Streams};
+use crate::pod::{Kind, PLENTY, Pod, Streams, program};
 
 for_both!(
     old_daemons_get_the_answers_that_they_read,
@@ -34,7 +34,7 @@ fn old_daemons_get_the_answers_that_they_read(kind: Kind) {
     let Some(pod) = Pod::new(kind) else { return };
     let bundle = pod.bundle("a", "true");
     let start = |version: Option<&str>| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_berth-shim"));
+        let mut command = Command::new(program());
         command.args(["-namespace", pod.scratch.tag(), "-id", "a", "-address"]);
         command.arg(pod.scratch.path("d.sock")).args(["-publish-binary", "/bin/false", "start"]);
         command.current_dir(&bundle).env_remove("MAX_SHIM_VERSION").stdin(Stdio::null());
@@ -140,14 +140,14 @@ fn the_old_service_name_is_served_too(kind: Kind) {
 fn a_daemon_without_ttrpc_is_told_by_its_program(kind: Kind) {
     let Some(pod) = Pod::new(kind) else { return };
     let told = pod.scratch.path("told");
-    let program = pod
+    let publisher = pod
         .scratch
         .file("publisher", format!("#!/bin/sh\necho \"$*\" >> {}\ncat > /dev/null\n", told.display()));
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&publisher, std::fs::Permissions::from_mode(0o755)).unwrap();
     let bundle = pod.bundle("a", "exit 1");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_berth-shim"));
+    let mut command = Command::new(program());
     command.args(["-namespace", pod.scratch.tag(), "-id", "a", "-address"]).arg(pod.scratch.path("d.sock"));
-    command.arg("-publish-binary").arg(&program).arg("start").current_dir(&bundle);
+    command.arg("-publish-binary").arg(&publisher).arg("start").current_dir(&bundle);
     let output = command.stdin(Stdio::null()).env_remove("TTRPC_ADDRESS").output().unwrap();
     let mut client = connect(std::str::from_utf8(&output.stdout).unwrap());
     let mut call = |method: &str, request: Vec<u8>| {
@@ -191,7 +191,7 @@ fn the_runtime_describes_itself() {
     let any =
         prost_types::Any { type_url: "containerd.runc.v1.Options".into(), value: options.encode_to_vec() };
     for (input, has_options) in [(any.encode_to_vec(), true), (Vec::new(), false)] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_berth-shim"))
+        let mut child = Command::new(program())
             .arg("-info")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -40,6 +40,7 @@ for_both!(
     processes_are_listed_with_their_exec_ids,
     running_out_of_memory_is_told_before_the_end,
     many_waiters_all_hear,
+    nothing_of_the_shim_leaks_into_a_container,
 );
 
 fn quiet() -> Streams {
@@ -362,5 +363,34 @@ fn many_waiters_all_hear(kind: Kind) {
     }
     task.finish();
     assert_eq!(pod.exits().len(), 1);
+    Leftovers::none(&pod.scratch);
+}
+
+fn nothing_of_the_shim_leaks_into_a_container(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let mut task = pod.launch("a", "sleep 1000; true", &quiet());
+    task.exec("e", "sleep 1000; true", &quiet()).unwrap();
+    let exec = task.start("e").unwrap();
+    let init = task.state("").unwrap().pid;
+    for pid in [init, exec] {
+        // The shell has its own by now: what it opened itself is not ours.
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let mask = |field: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+            u64::from_str_radix(line.trim(), 16).unwrap()
+        };
+        assert_eq!(mask("SigBlk:"), 0);
+        // The shell ignores SIGQUIT itself; the shim, as every Rust program, SIGPIPE.
+        assert_eq!(mask("SigIgn:") & (1 << (13 - 1) | 1 << (17 - 1)), 0);
+        let mut open: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        open.sort();
+        assert_eq!(open, ["0", "1", "2"]);
+    }
+    task.kill("", 9, false).unwrap();
+    task.wait("");
+    task.finish();
     Leftovers::none(&pod.scratch);
 }

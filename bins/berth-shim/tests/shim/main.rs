@@ -2,6 +2,7 @@
 
 mod daemon;
 mod daemons;
+mod figures;
 mod lifecycle;
 mod pod;
 mod stdio;

@@ -21,7 +21,11 @@ use testkit::{Scratch, need, wait};
 use crate::daemon::Daemon;
 
 pub const PLENTY: Duration = Duration::from_secs(60);
-const SHIM: &str = env!("CARGO_BIN_EXE_berth-shim");
+
+/// The program under test: this build's, or the one that `BERTH_SHIM` names.
+pub fn program() -> PathBuf {
+    std::env::var_os("BERTH_SHIM").map_or_else(|| env!("CARGO_BIN_EXE_berth-shim").into(), PathBuf::from)
+}
 
 /// Whose low-level runtime the shim uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +159,7 @@ impl Pod {
     /// Runs the shim's program with containerd's flags.
     pub fn run_shim(&self, action: &[&str], id: &str, bundle: &Path, input: &[u8]) -> Vec<u8> {
         use std::io::Write as _;
-        let mut command = Command::new(SHIM);
+        let mut command = Command::new(program());
         command.args(["-namespace", self.scratch.tag(), "-id", id, "-address"]);
         command.arg(self.scratch.path("d.sock")).args(["-publish-binary", "/bin/false"]).args(action);
         command.current_dir(bundle).env_remove("MAX_SHIM_VERSION");

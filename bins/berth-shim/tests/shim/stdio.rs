@@ -25,6 +25,9 @@ for_both!(
     a_foreground_client_holds_the_container_up_and_loses_nothing,
     a_slow_onlooker_is_cut_off,
     a_terminal_can_be_attached_to,
+    the_foreground_clients_end_is_the_inputs_end,
+    a_full_disk_holds_nothing_up,
+    a_user_can_open_its_own_output,
 );
 
 /// Both ends of a fifo, so that opening never waits.
@@ -347,6 +350,63 @@ fn a_terminal_can_be_attached_to(kind: Kind) {
     assert!(seen.contains("got word\r\n") && seen.contains("/dev/"), "{seen:?}");
     assert_eq!(task.wait(""), 0);
     wait::soon("the log", || pod.scratch.path("a-json.log").metadata().unwrap().len() > 0);
+    task.finish();
+    Leftovers::none(&pod.scratch);
+}
+
+fn the_foreground_clients_end_is_the_inputs_end(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let uri = format!("berth-json://{}", pod.scratch.path("a-json.log").display());
+    let streams =
+        Streams { stdin: attach::STDIN_ONCE.into(), stdout: uri.clone(), stderr: uri, ..Streams::default() };
+    let mut task = pod.launch("a", "cat; exit 4", &streams);
+    let onlooker = Attached::to(&task.bundle.clone(), Pace::CutOff);
+    let mut client = Attached::to(&task.bundle.clone(), Pace::Wait);
+    client.type_in(b"typed\n");
+    client.read(|client| client.stream(Stream::Stdout).ends_with(b"typed\n"));
+    drop(onlooker);
+    assert_eq!(task.state("").unwrap().status, 2);
+    drop(client);
+    assert_eq!(task.wait(""), 4);
+    task.finish();
+    Leftovers::none(&pod.scratch);
+}
+
+fn a_full_disk_holds_nothing_up(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let disk = pod.scratch.path("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let size = c"size=64k";
+    rustix::mount::mount("tmpfs", &disk, "tmpfs", rustix::mount::MountFlags::empty(), size).unwrap();
+    for (id, scheme) in [("a", "file"), ("b", "berth-json")] {
+        let uri = format!("{scheme}://{}/{id}.log", disk.display());
+        let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
+        let mut task = pod.launch(id, "yes 0123456789 | head -c 1000000; exit 3", &streams);
+        assert_eq!(task.wait(""), 3);
+        task.finish();
+        let written = disk.join(format!("{id}.log"));
+        assert!(written.metadata().unwrap().len() > 0);
+        std::fs::remove_file(written).unwrap();
+    }
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::empty()).unwrap();
+    Leftovers::none(&pod.scratch);
+}
+
+fn a_user_can_open_its_own_output(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let stdout = pod.fifo("out");
+    let mut reader = open(&stdout);
+    let streams = Streams { stdout: text(&stdout), ..Streams::default() };
+    let bundle = pod.bundle_with("a", "echo mine > /proc/self/fd/1", |spec| {
+        spec["process"]["user"] = serde_json::json!({"uid": 1234, "gid": 1234});
+    });
+    let mut task = pod.start("a", &bundle);
+    task.create(&pod, &streams).unwrap();
+    task.start("").unwrap();
+    assert_eq!(task.wait(""), 0);
+    let mut line = [0; 5];
+    reader.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"mine\n");
     task.finish();
     Leftovers::none(&pod.scratch);
 }
