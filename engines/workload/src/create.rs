@@ -132,7 +132,7 @@ impl Workload {
             (Some(source), _) => {
                 self.identity_in_image(&source.image, &mut source.facts, &source.platform, user, added).await
             }
-            (None, Some(folder)) => self.identity_in_folder(folder, user, added),
+            (None, Some(folder)) => crate::lookup::identity_in_folder(folder, user, added),
             (None, None) => Err(Error::invalid_argument("a container needs an image or a root filesystem")),
         }
     }

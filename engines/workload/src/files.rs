@@ -1,5 +1,6 @@
 //! The files that a container has instead of its image's: `hostname`, `hosts`, `resolv.conf`.
 
+use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
@@ -30,7 +31,7 @@ fn hosts(config: &Config, host: &HostConfig, network: Network) -> Result<String>
                 fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
                 .to_owned();
             if !config.hostname.is_empty() {
-                text.push_str(&format!("127.0.1.1\t{}\n", names(config)));
+                let _ = writeln!(text, "127.0.1.1\t{}", names(config));
             }
             text
         }
@@ -49,10 +50,12 @@ fn hosts(config: &Config, host: &HostConfig, network: Network) -> Result<String>
             "host-gateway" => "127.0.0.1",
             address if address.parse::<std::net::IpAddr>().is_ok() => address,
             _ => {
-                return Err(Error::invalid_argument(format!("invalid IP address in add-host: \"{address}\"")));
+                return Err(Error::invalid_argument(format!(
+                    "invalid IP address in add-host: \"{address}\""
+                )));
             }
         };
-        text.push_str(&format!("{address}\t{name}\n"));
+        let _ = writeln!(text, "{address}\t{name}");
     }
     Ok(text)
 }
@@ -89,7 +92,10 @@ fn resolv(host: &HostConfig, own: &str, network: Network) -> String {
     if !host.dns_options.is_empty() {
         lines.push(format!("options {}", host.dns_options.join(" ")));
     }
-    let mut text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let mut text = lines.join("\n");
+    if !text.is_empty() {
+        text.push('\n');
+    }
     if network != Network::Host && !lines.iter().any(|line| line.starts_with("nameserver")) {
         text.insert_str(0, PUBLIC);
     }

@@ -35,8 +35,8 @@ impl Home {
             return base.join("workload");
         }
         let hash = Sha256::digest(address.as_os_str().as_encoded_bytes());
-        let short: String = hash[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        base.join(format!("workload-{short}"))
+        let short = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        base.join(format!("workload-{short:08x}"))
     }
 
     /// The namespace.

@@ -122,17 +122,17 @@ impl Workload {
             Some(ProcessStatus::Created) => Status::Created,
             Some(ProcessStatus::Running | ProcessStatus::Unknown) => Status::Running,
             Some(ProcessStatus::Paused | ProcessStatus::Pausing) => Status::Paused,
-            Some(ProcessStatus::Stopped) if restarting && self.will_restart(&container) => Status::Restarting,
+            Some(ProcessStatus::Stopped) if restarting && will_restart(&container) => Status::Restarting,
             Some(ProcessStatus::Stopped) => Status::Exited,
         };
         let definition = definition_of(&container)?;
         Ok(Row { container, definition, task, started_at, status })
     }
+}
 
-    fn will_restart(&self, container: &Container) -> bool {
-        container
-            .labels
-            .get(labels::RESTART_POLICY)
-            .is_some_and(|policy| policy == "always" || policy == "unless-stopped")
-    }
+fn will_restart(container: &Container) -> bool {
+    container
+        .labels
+        .get(labels::RESTART_POLICY)
+        .is_some_and(|policy| policy == "always" || policy == "unless-stopped")
 }

@@ -10,7 +10,7 @@ use crate::user::{Accounts, Identity};
 use crate::{ImageFacts, Workload, names};
 
 /// How long a forgotten lease holds what a look needed.
-const LEASE: std::time::Duration = std::time::Duration::from_secs(600);
+const LEASE: std::time::Duration = std::time::Duration::from_mins(10);
 
 impl Workload {
     /// Who `user` is in an image. The answer follows from the image, so it is looked up once.
@@ -75,14 +75,13 @@ impl Workload {
         removed?;
         Ok(accounts)
     }
+}
 
-    /// Who `user` is in a folder that is a root filesystem.
-    pub(crate) fn identity_in_folder(&self, folder: &Path, user: &str, added: &[String]) -> Result<Identity> {
-        let root = Root::open(folder).map_err(|error| {
-            Error::io(format!("cannot use {} as root filesystem", folder.display()), error)
-        })?;
-        Accounts::read(&root)?.find(user, added)
-    }
+/// Who `user` is in a folder that is a root filesystem.
+pub(crate) fn identity_in_folder(folder: &Path, user: &str, added: &[String]) -> Result<Identity> {
+    let root = Root::open(folder)
+        .map_err(|error| Error::io(format!("cannot use {} as root filesystem", folder.display()), error))?;
+    Accounts::read(&root)?.find(user, added)
 }
 
 fn expiring() -> Labels {

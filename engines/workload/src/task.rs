@@ -1,5 +1,6 @@
 //! Starting: the task of a container, its streams and its log.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,6 @@ impl Workload {
         rootfs: Option<Vec<Mount>>,
         io: TaskIo,
     ) -> Result<u32> {
-        let fresh = rootfs.is_some();
         let rootfs = match rootfs {
             Some(mounts) => mounts,
             None => self.rootfs_of(container).await?,
@@ -79,7 +79,7 @@ impl Workload {
         };
         let tasks = self.catalog.tasks(&self.scope);
         match tasks.create(request.clone()).await {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists && !fresh => {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 self.clear_task(&container.id).await?;
                 tasks.create(request).await
             }
@@ -262,7 +262,7 @@ fn escape(path: &Path) -> String {
         if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
             text.push(byte as char);
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text

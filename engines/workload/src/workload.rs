@@ -62,6 +62,12 @@ impl Workload {
         Self { catalog, scope, home, settings, unpack }
     }
 
+    /// The same with another way of keeping logs.
+    pub fn with_logging(mut self, logging: Logging) -> Self {
+        self.settings.logging = logging;
+        self
+    }
+
     /// The daemon.
     pub fn catalog(&self) -> &Arc<dyn Catalog> {
         &self.catalog

@@ -1,5 +1,10 @@
-//! What the end-to-end tests share: the larger foreign programs, set up around a daemon of the test kit.
+//! What the end-to-end tests share: the larger foreign programs and the command line, set up around a daemon of the
+//! test kit.
 
+mod cli;
 mod docker;
+mod pty;
 
+pub use cli::{Cli, IMAGE};
 pub use docker::Docker;
+pub use pty::Pty;

@@ -54,6 +54,7 @@ pub(super) fn apply(spec: &mut Spec, host: &HostConfig) -> Result<()> {
 }
 
 fn requested(request: &DeviceRequest) -> Result<Vec<Device>> {
+    #[expect(clippy::disallowed_methods, reason = "a device of the host, named by its administrator")]
     let path = fs::canonicalize(&request.host).map_err(|error| {
         let text =
             format!("error gathering device information while adding custom device \"{}\"", request.host);
@@ -86,7 +87,7 @@ fn collect(folder: &Path, target: &str, depth: usize, found: &mut dyn FnMut(&Pat
         let target = format!("{target}/{name}");
         match entry.file_type() {
             Ok(kind) if kind.is_dir() && depth < MAX_DEPTH => {
-                collect(&entry.path(), &target, depth + 1, found)?
+                collect(&entry.path(), &target, depth + 1, found)?;
             }
             Ok(kind) if kind.is_symlink() => {}
             _ => {

@@ -72,7 +72,7 @@ fn cgroup(parent: &str, id: &str) -> Result<String> {
         return Err(Error::invalid_argument(format!("invalid cgroup parent {parent:?}")));
     }
     // systemd's form is slice:prefix:name.
-    if parent.ends_with(".slice") && !parent.contains('/') {
+    if std::path::Path::new(parent).extension().is_some_and(|kind| kind == "slice") && !parent.contains('/') {
         return Ok(format!("{parent}:berth:{id}"));
     }
     Ok(format!("/{}/{id}", parent.trim_matches('/')))

@@ -1,0 +1,179 @@
+//! The words that are understood.
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::*;
+
+/// Containers on this machine: Docker's commands, containerd's daemon, in one small engine.
+#[derive(Debug, Parser)]
+#[command(
+    name = "berth",
+    version,
+    disable_version_flag = true,
+    max_term_width = 110,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which daemon, which namespace.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Global {
+    /// The daemon's socket [default: /run/berth/berth.sock; or BERTH_ADDRESS, CONTAINERD_ADDRESS]
+    #[arg(short = 'H', long, visible_alias = "host", short_alias = 'a', value_name = "SOCKET")]
+    pub(crate) address: Option<String>,
+    /// The namespace [default: default; or BERTH_NAMESPACE, CONTAINERD_NAMESPACE]
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+    /// The snapshotter [default: overlayfs; or BERTH_SNAPSHOTTER]
+    #[arg(long, value_name = "NAME", visible_alias = "storage-driver")]
+    pub(crate) snapshotter: Option<String>,
+    /// The folder of names, logs and volumes [default: /var/lib/berth/workload; or BERTH_DATA_ROOT]
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) data_root: Option<String>,
+    /// Print the version
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// Everything that can be done.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in the whole process")]
+pub(crate) enum Command {
+    /// Make and start a container
+    #[command(disable_help_flag = true)]
+    Run(run::Run),
+    /// Run a command in a container that runs
+    Exec(exec::Exec),
+    /// List containers
+    Ps(ps::Ps),
+    /// Make a container without starting it
+    #[command(disable_help_flag = true)]
+    Create(create::Create),
+    /// Start containers
+    Start(start::Start),
+    /// Stop containers
+    Stop(stop::Stop),
+    /// Stop and start containers
+    Restart(stop::Restart),
+    /// Send a signal to containers
+    Kill(stop::Kill),
+    /// Freeze containers
+    Pause(stop::Pause),
+    /// Let frozen containers go on
+    Unpause(stop::Unpause),
+    /// Wait for containers to end and print their exit codes
+    Wait(stop::Wait),
+    /// Remove containers
+    Rm(rm::Rm),
+    /// Watch and type into a container that runs
+    Attach(attach::Attach),
+    /// Show the output of a container
+    Logs(logs::Logs),
+    /// Show details of containers, images and volumes
+    Inspect(inspect::Inspect),
+    /// Show the processes of a container
+    Top(top::Top),
+    /// Show what containers use
+    Stats(stats::Stats),
+    /// Copy files between containers and the host
+    Cp(cp::Cp),
+    /// Show what a container changed in its image's files
+    Diff(diff::Diff),
+    /// Write a container's files as a tar
+    Export(export::Export),
+    /// Make an image of what a container changed
+    Commit(commit::Commit),
+    /// Give a container another name
+    Rename(rename::Rename),
+    /// Change limits of containers
+    Update(update::Update),
+    /// Show the ports of a container
+    Port(port::Port),
+    /// List images
+    Images(images::Images),
+    /// Fetch an image from a registry
+    Pull(pull::Pull),
+    /// Send an image to a registry
+    Push(push::Push),
+    /// Remove images
+    Rmi(rmi::Rmi),
+    /// Give an image one more name
+    Tag(tag::Tag),
+    /// Take in images from an archive
+    Load(load::Load),
+    /// Write images as an archive
+    Save(save::Save),
+    /// Make an image of a tar of files
+    Import(import::Import),
+    /// Show how an image came to be
+    History(history::History),
+    /// Show what happens in the daemon
+    Events(events::Events),
+    /// Show facts of the daemon and the host
+    Info(info::Info),
+    /// Show versions
+    Version(version::Version),
+    /// The daemon: start, stop, status; the disk: df, prune
+    #[command(subcommand)]
+    System(system::System),
+    /// Containers
+    #[command(subcommand)]
+    Container(groups::Container),
+    /// Images
+    #[command(subcommand)]
+    Image(groups::Image),
+    /// Volumes
+    #[command(subcommand)]
+    Volume(volume::Volume),
+    /// Namespaces
+    #[command(subcommand)]
+    Namespace(namespace::Namespace),
+    /// Write a script that completes commands in a shell
+    Completion(completion::Completion),
+    /// The low-level runtime, with runc's commands
+    #[command(disable_help_flag = true)]
+    Oci {
+        /// runc's words
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    #[command(hide = true)]
+    InternalReaper,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_words_do_not_contradict_one_another() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_follows_the_image_is_the_containers() {
+        let cli = Cli::parse_from([
+            "berth", "-n", "x", "run", "--rm", "-it", "image", "ls", "--rm", "-la", "--", "x",
+        ]);
+        let text = format!("{:?}", cli.command);
+        assert!(text.contains(r#"words: ["image", "ls", "--rm", "-la", "--", "x"]"#), "{text}");
+        assert_eq!(cli.global.namespace.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_switch_takes_a_word_with_an_equals_sign_only() {
+        for (word, proxied) in [("--sig-proxy", "true"), ("--sig-proxy=false", "false")] {
+            let cli = Cli::parse_from(["berth", "run", word, "image"]);
+            let text = format!("{:?}", cli.command);
+            assert!(text.contains(&format!("sig_proxy: {proxied}")), "{text}");
+        }
+    }
+}

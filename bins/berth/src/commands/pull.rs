@@ -1,0 +1,91 @@
+//! `pull`: an image from a registry.
+
+use std::path::PathBuf;
+
+use berth_oci::image::{PlatformMatch, parse_platform};
+use berth_registry::{Config, Registries};
+use berth_transfer::{Platforms, Pull as Request};
+use berth_types::{Image, ImageRef};
+use clap::Args;
+
+use crate::context::Context;
+use crate::failure::{Failure, Outcome};
+use crate::output::{self, progress::Bars};
+
+/// Flags of `pull`.
+#[derive(Debug, Args)]
+pub(crate) struct Pull {
+    /// Platform, such as linux/arm64
+    #[arg(long)]
+    platform: Option<String>,
+    /// Fetch the images of every platform
+    #[arg(long)]
+    all_platforms: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    quiet: bool,
+    /// The image
+    image: String,
+}
+
+impl Pull {
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        let reference: ImageRef = self.image.parse()?;
+        let pulled =
+            pull(context, &reference, self.platform.as_deref(), self.all_platforms, self.quiet).await?;
+        if !self.quiet {
+            let tag = reference.tag().map_or_else(String::new, |tag| format!("{tag}: "));
+            if reference.tag().is_some() && !self.image.contains(['@']) && reference.tag() == Some("latest") {
+                eprintln!("Using default tag: latest");
+            }
+            output::line(&format!("{tag}Pulled from {}", reference.path()))?;
+            output::line(&format!("Digest: {}", pulled.image.target.digest))?;
+            let what = if pulled.changed { "Downloaded newer image" } else { "Image is up to date" };
+            output::line(&format!("Status: {what} for {}", reference.familiar()))?;
+        }
+        output::line(&reference.to_string())?;
+        Ok(0)
+    }
+}
+
+/// Fetches an image, unpacked for its platform.
+pub(crate) async fn fetch(
+    context: &Context,
+    text: &str,
+    platform: Option<&str>,
+    quiet: bool,
+) -> Result<Image, Failure> {
+    let reference: ImageRef = text.parse()?;
+    Ok(pull(context, &reference, platform, false, quiet).await?.image)
+}
+
+async fn pull(
+    context: &Context,
+    reference: &ImageRef,
+    platform: Option<&str>,
+    all: bool,
+    quiet: bool,
+) -> Result<berth_transfer::Pulled, Failure> {
+    let platform = match platform {
+        Some(text) => parse_platform(text)?,
+        None => context.workload.settings().platform.clone(),
+    };
+    let matching = PlatformMatch::only(&platform);
+    let bars = Bars::new(quiet);
+    let request = Request {
+        platforms: if all { Platforms::All } else { Platforms::Best(matching.clone()) },
+        unpack: Some((matching, context.place.snapshotter.clone())),
+        progress: bars.reporter(),
+        ..Request::new(reference.clone())
+    };
+    let pulled = berth_transfer::pull(&*context.client, context.scope(), &registries(), &request).await;
+    bars.finish();
+    Ok(pulled?)
+}
+
+/// The machine's registries, with the credentials that `docker login` left.
+pub(crate) fn registries() -> Registries {
+    let docker = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
+    let docker = docker.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
+    Registries::new(Config::system(docker.as_deref()))
+}

@@ -1,0 +1,25 @@
+//! `tag`: one more name for an image.
+
+use berth_types::{ImageName, ImageRef};
+use clap::Args;
+
+use crate::context::Context;
+use crate::failure::Outcome;
+
+/// Flags of `tag`.
+#[derive(Debug, Args)]
+pub(crate) struct Tag {
+    /// The image
+    source: String,
+    /// Its new name
+    target: String,
+}
+
+impl Tag {
+    pub(crate) async fn run(self, context: &Context) -> Outcome {
+        let source = context.workload.find_image(&self.source).await?;
+        let target: ImageName = self.target.parse::<ImageRef>()?.to_string().parse()?;
+        berth_transfer::tag(&*context.client, context.scope(), &source.name, &target).await?;
+        Ok(0)
+    }
+}
