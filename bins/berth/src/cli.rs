@@ -10,6 +10,7 @@ use crate::commands::*;
     name = "berth",
     version,
     disable_version_flag = true,
+    args_override_self = true,
     max_term_width = 110,
     subcommand_required = true,
     arg_required_else_help = true
@@ -43,7 +44,6 @@ pub(crate) struct Global {
 
 /// Everything that can be done.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one of it in the whole process")]
 pub(crate) enum Command {
     /// Make and start a container
     #[command(disable_help_flag = true)]

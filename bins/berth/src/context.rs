@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_client::Client;
 use berth_core::{Catalog, Scope};
 use berth_oci::image::host_platform;
+use berth_types::ErrorKind;
 use berth_workload::{Found, Home, Logging, Settings, Workload};
 
 use crate::address::Place;
@@ -61,6 +62,16 @@ impl Context {
             self.workload = self.workload.clone().with_logging(Logging::Shim);
         }
         Ok(())
+    }
+
+    /// One image; the built-in one by its short name, too.
+    pub(crate) async fn image(&self, text: &str) -> berth_types::Result<berth_types::Image> {
+        match self.workload.find_image(text).await {
+            Err(error) if error.kind() == ErrorKind::NotFound && crate::hello::is_meant(text) => {
+                self.workload.find_image(crate::hello::NAME).await
+            }
+            found => found,
+        }
     }
 
     /// One container.

@@ -1,6 +1,7 @@
 //! The image that is built in: a program which shows from inside what a container is, and, since only the outside
 //! can see them, the stages of its start.
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use berth_archive::{Entry, Kind, Writer};
@@ -19,8 +20,14 @@ use crate::output;
 const PROGRAM: &[u8] = include_bytes!(env!("BERTH_HELLO"));
 /// What tells one build of it from another.
 const BUILD: &str = env!("BERTH_HELLO_HASH");
-const NAME: &str = "berth.local/hello:latest";
+/// Its name among the images.
+pub(crate) const NAME: &str = "berth.local/hello:latest";
 const LABEL: &str = "berth/hello";
+
+/// Whether a word means the built-in image.
+pub(crate) fn is_meant(text: &str) -> bool {
+    matches!(text, "hello" | "hello:latest")
+}
 
 /// The built-in image; put into the daemon's stores when they do not have it yet.
 pub(crate) async fn image(context: &Context) -> Result<Image, Failure> {
@@ -123,11 +130,7 @@ impl Stages {
     /// Begins to time; none unless it is the demonstration that starts.
     pub(crate) fn since(began: Instant, image: &str) -> Option<Self> {
         let now = Instant::now();
-        matches!(image, "hello" | "hello:latest").then(|| Self {
-            began,
-            last: now,
-            list: vec![("daemon found", now - began)],
-        })
+        is_meant(image).then(|| Self { began, last: now, list: vec![("daemon found", now - began)] })
     }
 
     /// Ends a stage.
@@ -139,7 +142,7 @@ impl Stages {
     }
 
     /// Tells the program inside which namespaces the host has: it cannot see them.
-    pub(crate) fn explain(&self, request: &mut CreateRequest) {
+    pub(crate) fn explain(request: &mut CreateRequest) {
         let kinds = ["pid", "mnt", "net", "uts", "ipc", "cgroup", "user"];
         let ids = kinds.iter().filter_map(|kind| {
             let link = std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?;
@@ -155,11 +158,11 @@ impl Stages {
     pub(crate) fn tell(&self) -> Result<(), Failure> {
         let mut text = "How long its start took\n".to_owned();
         for (what, took) in &self.list {
-            text.push_str(&format!("  {what:<42}{:>8.2} ms\n", took.as_secs_f64() * 1000.0));
+            let _ = writeln!(text, "  {what:<42}{:>8.2} ms", took.as_secs_f64() * 1000.0);
         }
         let total = self.list.iter().map(|(_, took)| *took).sum::<Duration>();
         debug_assert!(total <= self.began.elapsed());
-        text.push_str(&format!("  {:<42}{:>8.2} ms\n", "all of it", total.as_secs_f64() * 1000.0));
+        let _ = writeln!(text, "  {:<42}{:>8.2} ms", "all of it", total.as_secs_f64() * 1000.0);
         output::text(&text)
     }
 }

@@ -91,7 +91,7 @@ fn inspect_has_dockers_shape() {
     assert_eq!(one["Mounts"][0]["Name"], "data");
     assert_eq!(one["GraphDriver"]["Name"], "overlayfs");
     assert!(text.starts_with("[\n    {\n        \"Id\": "), "{}", &text[..60]);
-    let image = cli.run("inspect --type image --format {{.Os}}/{{index .RepoTags 0}}").arg(IMAGE).ok();
+    let image = cli.run("inspect --type image --format").args(["{{.Os}}/{{index .RepoTags 0}}", IMAGE]).ok();
     assert_eq!(image.trim(), format!("linux/{IMAGE}"));
     let missing = cli.run("inspect missing").outcome();
     assert_eq!((missing.code(), missing.stdout_text().as_str()), (1, "[]\n"));
@@ -111,7 +111,7 @@ fn files_are_copied_in_and_out() {
     cli.run("cp one:/tmp").arg(cli.path("folder")).ok();
     assert!(cli.path("folder/link").is_symlink());
     let tar = cli.run("cp one:/tmp/in -").outcome().stdout;
-    assert!(tar.len() >= 1024 && tar.starts_with(b"in\0"));
+    assert!(tar.len() >= 1024 && tar.windows(5).any(|bytes| bytes == b"text\n"));
     cli.run("exec one mkdir /unpacked").ok();
     cli.run("cp - one:/unpacked").input(tar).ok();
     assert_eq!(cli.run("exec one cat /unpacked/in").ok(), "text\n");

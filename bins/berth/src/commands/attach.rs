@@ -41,7 +41,9 @@ impl Attach {
                 )));
             }
             _ => {
-                return Err(Failure::new(format!("cannot attach to a stopped container: start {name} first")));
+                return Err(Failure::new(format!(
+                    "cannot attach to a stopped container: start {name} first"
+                )));
             }
         };
         let terminal = state.stdio.terminal;

@@ -42,11 +42,11 @@ impl Commit {
                 found.name()
             )));
         }
-        let base = context.workload.find_image(&found.container.image).await?;
+        let base = context.image(&found.container.image).await?;
         let platform = PlatformMatch::only(&context.workload.settings().platform);
         let content = context.client.content(context.scope());
         let base = load(&*content, &base.target, &platform).await?;
-        let mut process = self.process(&found.definition()?, &base.config.config);
+        let mut process = process_of(&found.definition()?, &base.config.config);
         for line in &self.change {
             change(&mut process, line)?;
         }
@@ -81,22 +81,22 @@ impl Commit {
         output::line(target?.digest.as_str())?;
         Ok(0)
     }
+}
 
-    /// What the container runs, as an image says it.
-    fn process(&self, definition: &berth_workload::Definition, image: &ProcessConfig) -> ProcessConfig {
-        let config = &definition.config;
-        ProcessConfig {
-            user: config.user.clone(),
-            env: config.env.clone(),
-            entrypoint: config.entrypoint.clone(),
-            cmd: config.cmd.clone(),
-            working_dir: config.working_dir.clone(),
-            labels: config.labels.clone(),
-            stop_signal: Some(config.stop_signal.clone()).filter(|signal| !signal.is_empty()),
-            exposed_ports: config.exposed_ports.clone(),
-            volumes: image.volumes.clone(),
-            other: image.other.clone(),
-        }
+/// What the container runs, as an image says it.
+fn process_of(definition: &berth_workload::Definition, image: &ProcessConfig) -> ProcessConfig {
+    let config = &definition.config;
+    ProcessConfig {
+        user: config.user.clone(),
+        env: config.env.clone(),
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        working_dir: config.working_dir.clone(),
+        labels: config.labels.clone(),
+        stop_signal: Some(config.stop_signal.clone()).filter(|signal| !signal.is_empty()),
+        exposed_ports: config.exposed_ports.clone(),
+        volumes: image.volumes.clone(),
+        other: image.other.clone(),
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let image = context.workload.find_image(&self.image).await?;
+        let image = context.image(&self.image).await?;
         let content = context.client.content(context.scope());
         let platform = PlatformMatch::only(&context.workload.settings().platform);
         let loaded = berth_transfer::load(&*content, &image.target, &platform).await?;

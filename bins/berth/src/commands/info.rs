@@ -1,5 +1,6 @@
 //! `info`: the daemon and the host.
 
+use std::fmt::Write;
 use std::path::Path;
 
 use berth_types::PluginState;
@@ -112,8 +113,8 @@ fn shown(document: &Value, memory: u64) -> String {
         ("Address", "Address"),
         ("Data Root", "DataRoot"),
     ] {
-        lines.push_str(&format!(" {title}: {}\n", text(key)));
+        let _ = writeln!(lines, " {title}: {}", text(key));
     }
-    lines.push_str(&format!(" Total Memory: {}\n", human::binary_size(memory)));
+    let _ = writeln!(lines, " Total Memory: {}", human::binary_size(memory));
     lines
 }

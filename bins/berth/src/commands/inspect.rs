@@ -56,7 +56,7 @@ impl Inspect {
             }
         }
         if wanted("image") {
-            match context.workload.find_image(name).await {
+            match context.image(name).await {
                 Ok(image) => return Document::new(&describe_image(context, image).await?),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error.into()),

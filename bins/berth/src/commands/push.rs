@@ -25,7 +25,7 @@ pub(crate) struct Push {
 
 impl Push {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let image = context.workload.find_image(&self.image).await?;
+        let image = context.image(&self.image).await?;
         let reference: ImageRef = image.name.as_str().parse()?;
         let platform = self.platform.as_deref().map(parse_platform).transpose()?;
         let bars = Bars::new(self.quiet);

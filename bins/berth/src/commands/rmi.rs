@@ -26,7 +26,7 @@ impl Rmi {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let deletion = if self.later { Deletion::Later } else { Deletion::Synchronous };
         let code = each(&self.images, |name| async move {
-            let image = match context.workload.find_image(&name).await {
+            let image = match context.image(&name).await {
                 Err(error) if self.force && error.kind() == ErrorKind::NotFound => {
                     eprintln!("berth: {error}");
                     return Ok(String::new());

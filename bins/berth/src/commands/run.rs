@@ -59,8 +59,8 @@ impl Run {
             .await
             .map_err(Failure::of_engine)?;
         let stages = stages.mark("image found");
-        if let Some(stages) = &stages {
-            stages.explain(&mut request);
+        if stages.is_some() {
+            hello::Stages::explain(&mut request);
         }
         request.config.stdin_once = self.options.interactive && !self.detach;
         let workload = context.workload.clone();

@@ -36,7 +36,7 @@ impl Save {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let mut images = Vec::new();
         for name in &self.images {
-            let image = context.workload.find_image(name).await?;
+            let image = context.image(name).await?;
             images.push((Some(image.name), image.target));
         }
         let platform = match self.platform.as_deref() {

@@ -19,7 +19,7 @@ pub(crate) async fn resolve(
     text: &str,
     options: &ContainerOptions,
 ) -> Result<Image, Failure> {
-    if matches!(text, "hello" | "hello:latest") {
+    if hello::is_meant(text) {
         return hello::image(context).await;
     }
     if let Some(source) = archive(text)? {
@@ -29,7 +29,7 @@ pub(crate) async fn resolve(
     if options.pull == "always" {
         return pull().await;
     }
-    match context.workload.find_image(text).await {
+    match context.image(text).await {
         Ok(image) => Ok(image),
         Err(error) if error.kind() == ErrorKind::NotFound && options.pull == "missing" => {
             if !options.quiet {

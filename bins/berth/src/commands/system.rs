@@ -128,7 +128,7 @@ impl Df {
     async fn run(self, context: &Context) -> Outcome {
         let usage = context.workload.disk_usage().await?;
         let part = |name: &str, part: &berth_workload::Part| {
-            let share = if part.size == 0 { 0 } else { part.reclaimable * 100 / part.size };
+            let share = (part.reclaimable * 100).checked_div(part.size).unwrap_or(0);
             json!({
                 "Type": name,
                 "TotalCount": part.total.to_string(),

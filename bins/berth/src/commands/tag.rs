@@ -17,7 +17,7 @@ pub(crate) struct Tag {
 
 impl Tag {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let source = context.workload.find_image(&self.source).await?;
+        let source = context.image(&self.source).await?;
         let target: ImageName = self.target.parse::<ImageRef>()?.to_string().parse()?;
         berth_transfer::tag(&*context.client, context.scope(), &source.name, &target).await?;
         Ok(0)

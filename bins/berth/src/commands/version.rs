@@ -1,5 +1,7 @@
 //! `version`: of the command line and of the daemon.
 
+use std::fmt::Write;
+
 use berth_client::Client;
 use berth_core::Catalog;
 use clap::Args;
@@ -46,10 +48,10 @@ fn shown(document: &Value) -> String {
     let mut text = String::new();
     for part in ["Client", "Server"] {
         let Some(fields) = document[part].as_object() else { continue };
-        text.push_str(&format!("{part}:\n"));
+        let _ = writeln!(text, "{part}:");
         for key in ["Version", "GitCommit", "Os", "Arch"] {
             if let Some(value) = fields.get(key).and_then(Value::as_str) {
-                text.push_str(&format!(" {:<12}{value}\n", format!("{key}:")));
+                let _ = writeln!(text, " {:<12}{value}", format!("{key}:"));
             }
         }
     }

@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -81,7 +80,7 @@ impl Session {
         writer.write_all(&encode(Stream::Open, &[wanted.pace as u8]))?;
         let output = Output { events: events.clone(), progress: Arc::clone(&progress) };
         let shown = (wanted.stdout, wanted.stderr);
-        start("output", move || output.from_socket(socket, shown))?;
+        start("output", move || output.copy_socket(socket, shown))?;
         if wanted.stdin {
             start("input", move || type_into_socket(&mut writer, wanted.keys, &events))?;
         }
@@ -125,7 +124,7 @@ impl Session {
             let Some(from) = from else { continue };
             let (output, open) = (output(), Arc::clone(&open));
             start("output", move || {
-                output.from_fifo(from, to);
+                output.copy_fifo(from, to);
                 if open.fetch_sub(1, Ordering::AcqRel) == 1 {
                     output.tell(Event::OutputEnded);
                 }
@@ -156,7 +155,7 @@ impl Output {
         let _ = self.events.send(event);
     }
 
-    fn from_socket(&self, mut socket: UnixStream, shown: (bool, bool)) {
+    fn copy_socket(&self, mut socket: UnixStream, shown: (bool, bool)) {
         let mut decoder = Decoder::default();
         let mut block = vec![0_u8; BLOCK];
         let mut frames: Vec<Frame> = Vec::new();
@@ -181,7 +180,7 @@ impl Output {
         self.tell(Event::OutputEnded);
     }
 
-    fn from_fifo(&self, mut fifo: File, stream: Stream) {
+    fn copy_fifo(&self, mut fifo: File, stream: Stream) {
         let mut block = vec![0_u8; BLOCK];
         loop {
             // A fifo that nobody has opened for writing yet reads as ended; poll waits for the first writer.
@@ -278,8 +277,8 @@ fn type_into_socket(socket: &mut UnixStream, keys: Option<DetachKeys>, events: &
     });
     if ended {
         // An empty frame is the end of the input; the shim passes it on if the container was made for one client.
+        // (The socket stays open: one that is half closed would be a client that has left.)
         let _ = socket.write_all(&encode(Stream::Stdin, &[]));
-        let _ = socket.shutdown(Shutdown::Write);
     }
 }
 

@@ -19,7 +19,6 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     }
     spec.mounts.push(cgroup);
     shared_memory(&mut spec.mounts, host)?;
-    own_files(&mut spec.mounts, inputs);
     let mut wanted: Vec<Mount> = Vec::with_capacity(inputs.definition.mounts.len());
     for point in &inputs.definition.mounts {
         if wanted.iter().any(|mount| mount.destination == point.destination) {
@@ -35,6 +34,10 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
                 || (own.destination == "/sys" && ours.destination.starts_with("/sys/"))
         })
     });
+    // The container's own files lie on top of whatever is mounted around them.
+    let own = own_files(inputs);
+    let own = own.into_iter().filter(|file| wanted.iter().all(|mount| mount.destination != file.destination));
+    let mut wanted: Vec<Mount> = own.chain(wanted.iter().cloned()).collect();
     wanted.sort_by_key(|mount| mount.destination.matches('/').count());
     spec.mounts.extend(wanted);
     if host.init == Some(true) {
@@ -97,9 +100,9 @@ fn shared_memory(mounts: &mut Vec<Mount>, host: &HostConfig) -> Result<()> {
     Ok(())
 }
 
-fn own_files(mounts: &mut Vec<Mount>, inputs: &Inputs<'_>) {
-    for name in ["resolv.conf", "hostname", "hosts"] {
+fn own_files(inputs: &Inputs<'_>) -> [Mount; 3] {
+    ["resolv.conf", "hostname", "hosts"].map(|name| {
         let source = inputs.folder.join(name);
-        mounts.push(bind(&source.to_string_lossy(), &format!("/etc/{name}"), &["rbind", "rprivate"]));
-    }
+        bind(&source.to_string_lossy(), &format!("/etc/{name}"), &["rbind", "rprivate"])
+    })
 }
