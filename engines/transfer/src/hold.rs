@@ -7,7 +7,7 @@ use berth_core::{Catalog, Deletion, Leases, Scope};
 use berth_types::{ErrorKind, Labels, Lease, Result};
 
 /// After this a lease that its operation left behind holds nothing any more.
-const EXPIRES: Duration = Duration::from_secs(24 * 60 * 60);
+const EXPIRES: Duration = Duration::from_hours(24);
 
 /// Keeps what an operation makes from the garbage collector.
 pub(crate) struct Hold {

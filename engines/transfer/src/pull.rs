@@ -36,7 +36,7 @@ pub(crate) const SOURCE: &str = "containerd.io/distribution.source.";
 const LABEL_LIMIT: usize = 4096;
 
 /// Another writer of the same ingest that makes no progress for so long is not waited for.
-const STALLED: Duration = Duration::from_secs(60);
+const STALLED: Duration = Duration::from_mins(1);
 
 /// How often another writer's progress is looked at.
 const LOOK: Duration = Duration::from_millis(100);

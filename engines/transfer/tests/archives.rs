@@ -1,5 +1,7 @@
 //! Archives into real daemons and out of them again.
 
+#![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+
 mod common;
 
 use std::io::Write;
@@ -16,8 +18,8 @@ use common::{World, on_daemons};
 use testkit::image::{Entry, EntryKind, Image as Made, Layer, Tar};
 use testkit::{Invocation, Kind, Scratch};
 
-const BOTH: [Kind; 2] = [Kind::Debian, Kind::Containerd];
-const ONE: [Kind; 1] = [Kind::Containerd];
+const ALL: [Kind; 3] = [Kind::Debian, Kind::Containerd, Kind::Berth];
+const NEW: [Kind; 2] = [Kind::Containerd, Kind::Berth];
 
 fn made() -> Made {
     Made::new("berth.test/made:1")
@@ -47,7 +49,7 @@ async fn exported(world: &World, images: &[&Image]) -> Vec<u8> {
 
 #[test]
 fn an_oci_archive_becomes_an_image_and_its_snapshots_and_an_archive_again() {
-    on_daemons(&BOTH, |world| async move {
+    on_daemons(&ALL, |world| async move {
         let image = made();
         let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
         let options = Import { progress: Reporter::to(sender), ..Import::default() };
@@ -97,7 +99,7 @@ fn an_oci_archive_becomes_an_image_and_its_snapshots_and_an_archive_again() {
 
 #[test]
 fn a_docker_archive_becomes_an_image_also_gzipped_and_behind_links() {
-    on_daemons(&BOTH, |world| async move {
+    on_daemons(&ALL, |world| async move {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&made().docker_archive()).unwrap();
         let imported = world.import(gzip.finish().unwrap(), &Import::default()).await.unwrap();
@@ -143,7 +145,7 @@ fn a_docker_archive_becomes_an_image_also_gzipped_and_behind_links() {
 
 #[test]
 fn a_folder_with_a_layout_becomes_an_image_named_as_asked() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let scratch = Scratch::new();
         made().named("1.0").write_layout(scratch.folder());
         let source = || Source::Layout(scratch.folder().to_owned());
@@ -182,7 +184,7 @@ fn a_folder_with_a_layout_becomes_an_image_named_as_asked() {
 
 #[test]
 fn several_images_share_an_archive_that_ctr_reads() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let one = world.import(made().oci_archive(), &Import::default()).await.unwrap().images.remove(0);
         let two = made().named("berth.test/two:2").layer(Layer::new().file("more", b"m", 0o644));
         let two = world.import(two.oci_archive(), &Import::default()).await.unwrap().images.remove(0);
@@ -240,7 +242,7 @@ fn ctr_imports_what_is_exported_and_what_ctr_exports_is_imported() {
 
 #[test]
 fn hostile_archives_are_refused_and_leave_nothing() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let file =
             |path: &str, bytes: &[u8]| Entry { bytes: bytes.to_vec(), ..Entry::new(EntryKind::File, path) };
         let layout = file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
@@ -353,7 +355,7 @@ fn hostile_archives_are_refused_and_leave_nothing() {
 
 #[test]
 fn an_index_of_indexes_is_read_once_each_and_not_without_end() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let index_type = "application/vnd.oci.image.index.v1+json";
         let image = made();
         let manifest = image.manifest();

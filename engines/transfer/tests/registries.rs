@@ -1,5 +1,7 @@
 //! Images between a real daemon and real and scripted registries.
 
+#![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+
 mod common;
 
 use std::sync::Arc;
@@ -20,8 +22,8 @@ use testkit::Kind;
 use testkit::image::{Image as Made, Layer};
 use testkit::registry::{DockerRegistry, Reply, Standin, serve};
 
-const BOTH: [Kind; 2] = [Kind::Debian, Kind::Containerd];
-const ONE: [Kind; 1] = [Kind::Containerd];
+const ALL: [Kind; 3] = [Kind::Debian, Kind::Containerd, Kind::Berth];
+const NEW: [Kind; 2] = [Kind::Containerd, Kind::Berth];
 
 fn made() -> Made {
     let noise: Vec<u8> = (0..600_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
@@ -53,7 +55,7 @@ async fn empty(world: &World) {
 
 #[test]
 fn an_image_goes_to_a_registry_and_comes_back() {
-    on_daemons(&BOTH, |world| async move {
+    on_daemons(&ALL, |world| async move {
         let Ok(registry) = DockerRegistry::start() else { return world };
         let registries = registries();
         let image = world.import(made().oci_archive(), &Import::default()).await.unwrap().images.remove(0);
@@ -115,7 +117,7 @@ fn an_image_goes_to_a_registry_and_comes_back() {
 
 #[test]
 fn a_pull_that_was_broken_off_fetches_only_what_is_missing() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let image = made();
         let healthy = Arc::new(AtomicBool::new(false));
         let standin = Standin::start({
@@ -154,7 +156,7 @@ fn a_pull_that_was_broken_off_fetches_only_what_is_missing() {
 
 #[test]
 fn wrong_bytes_are_refused_and_not_gone_on_from() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let image = made();
         let lies = Arc::new(AtomicBool::new(true));
         let standin = Standin::start({
@@ -202,7 +204,7 @@ fn wrong_bytes_are_refused_and_not_gone_on_from() {
 
 #[test]
 fn two_pulls_of_one_image_make_one_download() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let image = made();
         let layers = Arc::new(AtomicUsize::new(0));
         let standin = Standin::start({
@@ -231,7 +233,7 @@ fn two_pulls_of_one_image_make_one_download() {
 
 #[test]
 fn a_containers_changes_become_an_image() {
-    on_daemons(&BOTH, |world| async move {
+    on_daemons(&ALL, |world| async move {
         let image = world.import(made().oci_archive(), &Import::default()).await.unwrap().images.remove(0);
         let request = Unpack {
             target: image.target.clone(),
@@ -284,7 +286,7 @@ fn a_containers_changes_become_an_image() {
 
 #[test]
 fn an_image_of_another_platform_is_named_and_all_platforms_are_refused_when_one_is_missing() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let image = made();
         let manifest = image.manifest();
         let kind = "application/vnd.oci.image.index.v1+json";
@@ -340,7 +342,7 @@ fn an_image_of_another_platform_is_named_and_all_platforms_are_refused_when_one_
 
 #[test]
 fn a_registry_that_is_not_there_is_named() {
-    on_daemons(&ONE, |world| async move {
+    on_daemons(&NEW, |world| async move {
         let registries = Registries::new(Config { pause: Duration::ZERO, retries: 1, ..Config::default() });
         let error =
             pull(world.catalog(), &world.scope, &registries, &pulling("127.0.0.1:1/a:1", &world)).await;

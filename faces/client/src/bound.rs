@@ -11,10 +11,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// How long a daemon may take for what changes records and touches no data.
-pub(crate) const RECORDS: Option<Duration> = Some(Duration::from_secs(60));
+pub(crate) const RECORDS: Option<Duration> = Some(Duration::from_mins(1));
 
 /// How long for what may start a process, freeze one, or walk and write a tree.
-pub(crate) const WORK: Option<Duration> = Some(Duration::from_secs(30 * 60));
+pub(crate) const WORK: Option<Duration> = Some(Duration::from_mins(30));
 
 /// For calls that wait for an event, or that last as long as their data.
 pub(crate) const FOREVER: Option<Duration> = None;

@@ -90,7 +90,7 @@ mod tests {
             service: "r.test".into(),
             scope: "repository:a/b:pull,push".into(),
         };
-        assert_eq!(parse(header), [bearer.clone()]);
+        assert_eq!(parse(header), std::slice::from_ref(&bearer));
         assert_eq!(parse(&format!("Negotiate abc==, Basic realm=x , {header}")), [Challenge::Basic, bearer]);
         assert_eq!(parse(r#"BASIC realm="a \"quoted\" one""#), [Challenge::Basic]);
     }

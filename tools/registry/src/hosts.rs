@@ -205,6 +205,8 @@ fn address(text: &str, override_path: bool) -> Result<Host> {
         return Err(bad());
     }
     let name = url.host_str().ok_or_else(bad)?;
+    // containerd's documentation writes Docker's registry as references do, where it does not answer.
+    let name = if matches!(name, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { name };
     let authority = url.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
     let mut found = host(url.scheme(), &authority)?;
     let path = url.path().trim_end_matches('/');
@@ -370,6 +372,13 @@ mod tests {
         assert_eq!(hosts[0].headers.get_all("x-a").iter().count(), 2);
         assert_eq!(hosts[1].client.len(), 2);
         assert_eq!(hosts[2].dial_timeout, Some(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn dockers_registry_is_found_under_the_name_that_references_have() {
+        let hosts = parsed("server = 'https://docker.io'").unwrap();
+        assert_eq!(hosts[0].base.as_str(), "https://registry-1.docker.io/");
+        assert!(!hosts[0].mirror);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The client against a registry that does what each test tells it.
 
+#![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -213,13 +215,13 @@ async fn bytes_that_are_not_what_was_asked_for_are_refused() {
 
 /// A registry that wants a token from `realm`, and takes `Bearer good`.
 fn guarded(image: Image, realm: impl Fn() -> String + Send + Sync + 'static) -> Standin {
-    Standin::start(move |request| match request.header("authorization") {
-        Some("Bearer good") => serve(&image, "a/b", "1", request),
-        _ => {
-            let challenge =
-                format!(r#"Bearer realm="{}",service="standin",scope="repository:a/b:pull""#, realm());
-            Reply::new(401, "").header("WWW-Authenticate", &challenge)
+    Standin::start(move |request| {
+        if request.header("authorization") == Some("Bearer good") {
+            return serve(&image, "a/b", "1", request);
         }
+        let challenge =
+            format!(r#"Bearer realm="{}",service="standin",scope="repository:a/b:pull""#, realm());
+        Reply::new(401, "").header("WWW-Authenticate", &challenge)
     })
 }
 
@@ -296,9 +298,11 @@ async fn a_redirect_takes_no_credentials_or_headers_to_another_host() {
     let evil = Standin::start({
         let image = image.clone();
         // It even asks for them.
-        move |request| match request.target.contains("ask") {
-            true => Reply::new(401, "").header("WWW-Authenticate", r#"Basic realm="give""#),
-            false => serve(&image, "a/b", "1", request),
+        move |request| {
+            if request.target.contains("ask") {
+                return Reply::new(401, "").header("WWW-Authenticate", r#"Basic realm="give""#);
+            }
+            serve(&image, "a/b", "1", request)
         }
     });
     let target = format!("http://{}", evil.address());

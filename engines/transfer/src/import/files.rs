@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use berth_archive::Hasher;
 use berth_core::{CommitRequest, ContentStore, IngestRequest};
-use berth_types::{Descriptor, Digest, Error, Labels, Result};
+use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result};
 use serde::de::DeserializeOwned;
 
 use super::{Import, LAYOUT_LIMIT};
@@ -129,27 +129,36 @@ async fn store_file(
         }
         (Opened::Exists, None) => return Err(Error::internal("content exists without an address")),
     };
-    let mut hasher = expected.as_ref().map_or_else(Hasher::default, |digest| Hasher::new(digest.algorithm()));
+    // The store verifies what it knows the address of, so only other files are hashed here.
+    let mut hasher = expected.is_none().then(Hasher::default);
     let (mut offset, mut start) = (0, Vec::new());
     while let Some(data) = members.data().await? {
         if offset == 0 {
             start = beginning(&data);
         }
-        hasher.update(&data);
+        if let Some(hasher) = &mut hasher {
+            hasher.update(&data);
+        }
         let length = data.len() as u64;
         ingest.write(offset, data).await?;
         offset += length;
         report.at(State::Transferring, offset);
     }
-    let digest = hasher.finish();
-    if let Some(expected) = expected
-        && expected != digest
-    {
-        store.abort(&reference.parse()?).await.ok();
-        return Err(Error::invalid_argument(format!("{} in the archive is {digest}", member.path)));
-    }
+    let digest = match (expected, hasher) {
+        (Some(digest), _) => digest,
+        (None, hasher) => hasher.unwrap_or_default().finish(),
+    };
     let commit = CommitRequest { size: Some(offset), expected: Some(digest.clone()), labels: Labels::new() };
-    content::commit(store, &mut *ingest, commit).await?;
+    match content::commit(store, &mut *ingest, commit).await {
+        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
+            // Nobody goes on from bytes that are wrong; the lease's end would remove them too.
+            drop(ingest);
+            store.abort(&reference.parse()?).await.ok();
+            let text = format!("{} in the archive is not what its name says", member.path);
+            return Err(Error::invalid_argument(text).caused_by(error));
+        }
+        result => result?,
+    }
     report.whole(State::Complete);
     Ok(File { digest, size: offset, start })
 }

@@ -132,7 +132,7 @@ mod tests {
     fn digests_and_a_fallback_name_what_has_no_name() {
         let digest = format!("base@sha256:{}", "a".repeat(64));
         let unnamed = Names { digests: Some(("base".into(), Digests::Unnamed)), ..Names::default() };
-        assert_eq!(names(&unnamed, &[]), [digest.clone()]);
+        assert_eq!(names(&unnamed, &[]), std::slice::from_ref(&digest));
         assert_eq!(names(&unnamed, &[(IMAGE_NAME, "b.test/c:1")]), ["b.test/c:1"]);
         let every = Names { digests: Some(("base".into(), Digests::Every)), ..Names::default() };
         assert_eq!(names(&every, &[(IMAGE_NAME, "b.test/c:1")]), ["b.test/c:1".to_owned(), digest]);

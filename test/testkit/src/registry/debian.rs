@@ -14,8 +14,8 @@ pub struct DockerRegistry {
     scratch: Scratch,
 }
 
-/// The name and password of a registry with [`DockerRegistry::with_login`].
-pub const LOGIN: (&str, &str) = ("berth", "U*U");
+/// What a registry with a login takes.
+const LOGIN: (&str, &str) = ("berth", "U*U");
 
 /// The password's hash, one of bcrypt's published test vectors.
 const HTPASSWD: &str = "berth:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
@@ -27,7 +27,7 @@ impl DockerRegistry {
         Self::launch(false)
     }
 
-    /// Starts one that wants [`LOGIN`].
+    /// Starts one that wants a name and a password ([`DockerRegistry::login`]).
     #[track_caller]
     pub fn with_login() -> Result<Self, need::Missing> {
         Self::launch(true)

@@ -1,0 +1,50 @@
+//! The seams' own suites through the client: what holds of a store holds of it at the other end of a socket.
+
+#![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use berth_client::Client;
+use berth_core::{Catalog, Scope};
+use testkit::conformance::content::{self, Labelling};
+use testkit::conformance::records::{self, Records};
+use testkit::conformance::snapshot;
+use testkit::{Daemon, Kind};
+
+/// Every check has a folder of its own; the tag in its path serves as a namespace.
+fn scope(folder: &Path) -> Scope {
+    let mut parts = folder.iter().filter_map(|part| part.to_str());
+    let tag = parts.find(|part| part.starts_with("berth-test-")).unwrap();
+    Scope::new(tag.parse().unwrap())
+}
+
+fn on_berthd(test: impl AsyncFn(Client)) {
+    let Ok(daemon) = Daemon::start(Kind::Berth) else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { test(Client::connect(daemon.address())).await });
+    drop(runtime);
+    daemon.finish();
+}
+
+#[test]
+fn content_is_a_content_store() {
+    on_berthd(async |client| {
+        content::all(|folder| client.content(&scope(folder)), Labelling::Kept).await;
+    });
+}
+
+#[test]
+fn snapshots_are_a_snapshotter() {
+    on_berthd(async |client| {
+        for name in ["native", "overlayfs"] {
+            let name = name.parse().unwrap();
+            snapshot::all(|folder| client.snapshotter(&name, &scope(folder)).unwrap()).await;
+        }
+    });
+}
+
+#[test]
+fn records_are_records() {
+    on_berthd(async |client| records::all(&Records::of(Arc::new(client))).await);
+}
