@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -22,6 +23,16 @@ const PID: &str = "/run/berth/berthd.pid";
 
 /// Makes sure that a daemon answers: starts ours if it is the one that is meant.
 pub(crate) async fn ensure(place: &Place) -> Result<(), Failure> {
+    if let Err(error) = UnixStream::connect(&place.address)
+        && error.kind() == std::io::ErrorKind::PermissionDenied
+    {
+        return Err(Failure::new(format!(
+            "you may not use the daemon's socket {}: it is for root. Run the command as root:  sudo berth {}",
+            place.address.display(),
+            words()
+        ))
+        .of_engine());
+    }
     if !place.is_default() {
         return Err(Failure::new(format!(
             "no daemon answers at {}: is it running, and is that its address?",
@@ -37,14 +48,18 @@ pub(crate) async fn ensure(place: &Place) -> Result<(), Failure> {
 
 /// What somebody without root's rights is told.
 pub(crate) fn not_root() -> Failure {
-    let words: Vec<String> = std::env::args().skip(1).collect();
     Failure::new(format!(
         "berth needs root's rights to start its daemon, and you are not root.\n\
          Run it as root:  sudo berth {}\n\
          or let an administrator start the daemon once:  sudo berth system start",
-        words.join(" ")
+        words()
     ))
     .of_engine()
+}
+
+/// The words of this command.
+fn words() -> String {
+    std::env::args().skip(1).collect::<Vec<_>>().join(" ")
 }
 
 /// Starts the daemon in the background and waits until it answers; gives its pid.
@@ -87,7 +102,7 @@ pub(crate) async fn start(place: &Place) -> Result<u32, Failure> {
 }
 
 async fn answers(address: &Path) -> bool {
-    if std::os::unix::net::UnixStream::connect(address).is_err() {
+    if UnixStream::connect(address).is_err() {
         return false;
     }
     let introspection = Client::connect(address).introspection();
@@ -137,7 +152,7 @@ pub(crate) fn sibling(name: &str) -> Option<PathBuf> {
 
 /// The pid of whoever listens at a socket.
 pub(crate) fn pid_at(address: &Path) -> Option<u32> {
-    let stream = std::os::unix::net::UnixStream::connect(address).ok()?;
+    let stream = UnixStream::connect(address).ok()?;
     let peer = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     Some(peer.pid.as_raw_nonzero().get() as u32)
 }

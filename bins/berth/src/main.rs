@@ -3,7 +3,8 @@
 //! Composition and words only: what a container is lies in berth-workload, what an image is in berth-transfer, the
 //! way to the daemon in berth-client. One thread runs it all; threads of their own copy streams.
 //!
-//! Under the name `docker-init` it is the first process of a container that asked for `--init`.
+//! Under the name `docker-init` it is the first process of a container that asked for `--init`; under the name `runc`
+//! it has runc's command line, like `berth oci`.
 
 mod address;
 mod cli;
@@ -28,8 +29,10 @@ use clap::Parser;
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
-    if std::path::Path::new(&name).file_name().is_some_and(|name| name == "docker-init") {
-        return init::run(words.collect());
+    match std::path::Path::new(&name).file_name().and_then(std::ffi::OsStr::to_str) {
+        Some("docker-init") => return init::run(words.collect()),
+        Some("runc") => return oci::run(words.collect()),
+        _ => {}
     }
     // Logger and runtime are programs of their own, whose words are not ours to parse.
     match words.next().as_deref().and_then(std::ffi::OsStr::to_str) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use berth_core::{Catalog, Scope};
 use berth_oci::image::PlatformMatch;
-use berth_transfer::Reporter;
 use berth_types::{Image, Platform, Result, SnapshotterName};
 use berth_workload::Unpack;
+
+use crate::output::progress::Bars;
 
 /// Unpacks through a daemon.
 pub(crate) struct Layers {
@@ -24,12 +25,15 @@ impl Layers {
 #[async_trait]
 impl Unpack for Layers {
     async fn unpack(&self, image: &Image, platform: &Platform, snapshotter: &SnapshotterName) -> Result<()> {
+        let bars = Bars::new(false);
         let request = berth_transfer::Unpack {
             target: image.target.clone(),
             platform: PlatformMatch::only(platform),
             snapshotter: snapshotter.clone(),
-            progress: Reporter::none(),
+            progress: bars.reporter(),
         };
-        berth_transfer::unpack(&*self.catalog, &self.scope, &request).await.map(drop)
+        let unpacked = berth_transfer::unpack(&*self.catalog, &self.scope, &request).await;
+        bars.finish();
+        unpacked.map(drop)
     }
 }

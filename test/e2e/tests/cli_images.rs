@@ -109,3 +109,27 @@ fn facts_of_daemon_and_command_line_are_shown() {
     assert!(cli.run("--help").ok().contains("Commands:"));
     cli.finish();
 }
+
+#[test]
+fn images_go_to_a_registry_and_come_back() {
+    let Ok(cli) = Cli::start() else { return };
+    let Ok(registry) = testkit::registry::DockerRegistry::start() else { return };
+    let name = format!("{}/me/busybox:1", registry.address());
+    cli.run(&format!("tag {IMAGE} {name}")).ok();
+    let pushed = cli.run(&format!("push {name}")).ok();
+    assert!(pushed.starts_with("1: digest: sha256:"), "{pushed}");
+    cli.run(&format!("rmi {name} {IMAGE}")).ok();
+    let pulled = cli.run(&format!("pull {name}")).ok();
+    assert!(
+        pulled.contains("Status: Downloaded newer image") && pulled.ends_with(&format!("{name}\n")),
+        "{pulled}"
+    );
+    assert!(cli.run(&format!("pull {name}")).ok().contains("Image is up to date"));
+    cli.run(&format!("rmi {name}")).ok();
+    let run = cli.run(&format!("run --rm {name} echo fetched")).outcome();
+    assert_eq!(run.stdout_text(), "fetched\n");
+    assert!(run.stderr_text().contains("Unable to find image"), "{run}");
+    let missing = cli.run(&format!("pull {}/me/missing:1", registry.address())).fails();
+    assert!(missing.contains("missing"), "{missing}");
+    cli.finish();
+}

@@ -72,7 +72,7 @@ impl Exec {
         let fifos = Fifos::make(self.interactive, self.tty)?;
         let exec = context.workload.exec(&found, &options, fifos.stdio()).await?;
         let tasks = context.client.tasks(context.scope());
-        let session = Session::fifos(fifos, wanted)?;
+        let session = Session::fifos(fifos, wanted, None)?;
         let foreground =
             Foreground::take(tasks.clone(), exec.process.clone(), self.tty, self.interactive, false)?;
         let end = awaited(&tasks, &exec.process);

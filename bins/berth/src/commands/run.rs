@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use berth_sys::local_socket;
 use berth_types::attach::{Pace, SOCKET};
 use berth_types::{Error, ProcessRef};
+use berth_workload::logs::{Limits, Writer};
 use berth_workload::parse::{DetachKeys, detach_keys};
 use berth_workload::{CreateRequest, Created, Definition, Found, RemoveOptions, TaskIo, Workload};
 use clap::Args;
@@ -174,7 +175,7 @@ pub(crate) async fn attached_start(
     let stages = stages.mark("task created, waiting to start");
     let types = wanted.stdin;
     let started = async {
-        let session = open_session(workload, pid, fifos, wanted)?;
+        let session = open_session(workload, created, pid, fifos, wanted)?;
         let foreground = Foreground::take(tasks.clone(), process.clone(), terminal, types, proxy)?;
         let end = awaited(&tasks, &process);
         let (started, ()) = tokio::join!(workload.start_task(&container.id, definition), foreground.resize());
@@ -198,14 +199,25 @@ pub(crate) async fn attached_start(
 
 fn open_session(
     workload: &Workload,
+    created: &Created,
     pid: u32,
     fifos: Option<Fifos>,
     wanted: Wanted,
 ) -> Result<Session, Failure> {
     match fifos {
-        Some(fifos) => Ok(Session::fifos(fifos, wanted)?),
+        Some(fifos) => Ok(Session::fifos(fifos, wanted, own_log(workload, created)?)?),
         None => attach_session(workload, pid, wanted),
     }
+}
+
+/// The log that is ours to write, because the shim cannot and nobody else is there.
+fn own_log(workload: &Workload, created: &Created) -> Result<Option<Writer>, Failure> {
+    let config = &created.definition.host.log_config;
+    if config.kind == "none" {
+        return Ok(None);
+    }
+    let limits = Limits::of(&config.config)?;
+    Ok(Some(Writer::open(&workload.home().log(&created.container.id), limits)?))
 }
 
 /// A session over the attach socket of the task whose first process is `pid`.

@@ -8,11 +8,12 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_types::Stdio;
 use berth_types::attach::{Decoder, Frame, Pace, Stream, encode};
+use berth_workload::logs::{self, Writer};
 use berth_workload::parse::{DetachKeys, Typed};
 use rustix::event::{PollFd, PollFlags, poll};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -78,20 +79,20 @@ impl Session {
         let progress = Arc::new(Progress::default());
         let mut writer = socket.try_clone()?;
         writer.write_all(&encode(Stream::Open, &[wanted.pace as u8]))?;
-        let output = Output { events: events.clone(), progress: Arc::clone(&progress) };
         let shown = (wanted.stdout, wanted.stderr);
-        start("output", move || output.copy_socket(socket, shown))?;
+        let output = Output { events: events.clone(), progress: Arc::clone(&progress), log: None, shown };
+        start("output", move || output.copy_socket(socket))?;
         if wanted.stdin {
             start("input", move || type_into_socket(&mut writer, wanted.keys, &events))?;
         }
         Ok(Self { events: receiver, progress, _fifos: None })
     }
 
-    /// Begins to copy over fifos of our own, once the shim has opened its ends.
-    pub(crate) fn fifos(mut fifos: Fifos, wanted: Wanted) -> io::Result<Self> {
+    /// Begins to copy over fifos of our own, once the shim has opened its ends. With a log, output goes there as well.
+    pub(crate) fn fifos(mut fifos: Fifos, wanted: Wanted, log: Option<Writer>) -> io::Result<Self> {
         let input = if wanted.stdin { fifos.input()? } else { None };
         let (stdout, stderr) = (fifos.stdout.take(), fifos.stderr.take());
-        Self::over(stdout, stderr, input, wanted, Some(fifos))
+        Self::over(stdout, stderr, input, wanted, Some(fifos), log)
     }
 
     /// Begins to copy over the fifos of a task that runs, beside whoever reads them already.
@@ -105,7 +106,7 @@ impl Session {
         } else {
             None
         };
-        Self::over(stdout, stderr, input, wanted, None)
+        Self::over(stdout, stderr, input, wanted, None, None)
     }
 
     fn over(
@@ -114,10 +115,14 @@ impl Session {
         input: Option<File>,
         wanted: Wanted,
         fifos: Option<Fifos>,
+        log: Option<Writer>,
     ) -> io::Result<Self> {
         let (events, receiver) = unbounded_channel();
         let progress = Arc::new(Progress::default());
-        let output = || Output { events: events.clone(), progress: Arc::clone(&progress) };
+        let log = log.map(|log| Arc::new(Mutex::new(log)));
+        let shown = (wanted.stdout, wanted.stderr);
+        let output =
+            || Output { events: events.clone(), progress: Arc::clone(&progress), log: log.clone(), shown };
         let count = u8::from(stdout.is_some()) + u8::from(stderr.is_some());
         let open = Arc::new(std::sync::atomic::AtomicU8::new(count));
         for (from, to) in [(stdout, Stream::Stdout), (stderr, Stream::Stderr)] {
@@ -148,6 +153,8 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Output {
     events: Events,
     progress: Arc<Progress>,
+    log: Option<Arc<Mutex<Writer>>>,
+    shown: (bool, bool),
 }
 
 impl Output {
@@ -155,7 +162,7 @@ impl Output {
         let _ = self.events.send(event);
     }
 
-    fn copy_socket(&self, mut socket: UnixStream, shown: (bool, bool)) {
+    fn copy_socket(&self, mut socket: UnixStream) {
         let mut decoder = Decoder::default();
         let mut block = vec![0_u8; BLOCK];
         let mut frames: Vec<Frame> = Vec::new();
@@ -168,8 +175,7 @@ impl Output {
             }
             for frame in frames.drain(..) {
                 match frame.stream {
-                    Stream::Stdout if shown.0 => self.show(Stream::Stdout, &frame.payload),
-                    Stream::Stderr if shown.1 => self.show(Stream::Stderr, &frame.payload),
+                    Stream::Stdout | Stream::Stderr => self.show(frame.stream, &frame.payload),
                     Stream::CutOff => {
                         self.tell(Event::CutOff(String::from_utf8_lossy(&frame.payload).into_owned()));
                     }
@@ -185,19 +191,35 @@ impl Output {
         loop {
             // A fifo that nobody has opened for writing yet reads as ended; poll waits for the first writer.
             if ready(&fifo, PollFlags::IN).is_err() {
-                return;
+                break;
             }
             match fifo.read(&mut block) {
                 Err(error)
                     if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {}
-                Ok(0) | Err(_) => return,
-                Ok(count) => self.show(stream, &block[..count]),
+                Ok(0) | Err(_) => break,
+                Ok(count) => {
+                    self.keep(stream, Some(&block[..count]));
+                    self.show(stream, &block[..count]);
+                }
             }
         }
+        self.keep(stream, None);
+    }
+
+    /// Writes to the log; nothing is the end of the stream. As with Docker, a full disk costs the log and not the run.
+    fn keep(&self, stream: Stream, bytes: Option<&[u8]>) {
+        let Some(log) = &self.log else { return };
+        let stream = if stream == Stream::Stdout { logs::Stream::Stdout } else { logs::Stream::Stderr };
+        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = match bytes {
+            Some(bytes) => log.write(stream, bytes),
+            None => log.finish(stream),
+        };
     }
 
     fn show(&self, stream: Stream, bytes: &[u8]) {
-        if bytes.is_empty() {
+        let wanted = if stream == Stream::Stdout { self.shown.0 } else { self.shown.1 };
+        if bytes.is_empty() || !wanted {
             return;
         }
         self.progress.writing.store(true, Ordering::Relaxed);

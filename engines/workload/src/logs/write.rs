@@ -1,10 +1,13 @@
 //! Writing a log, for shims that cannot.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use berth_types::Result;
 
 use super::{Entry, Stream};
 
@@ -23,6 +26,15 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { max_size: None, max_files: 1 }
+    }
+}
+
+impl Limits {
+    /// The limits in the options of a log driver.
+    pub fn of(options: &BTreeMap<String, String>) -> Result<Self> {
+        let max_size = options.get("max-size").map(|text| crate::parse::bytes(text)).transpose()?;
+        let max_files = options.get("max-file").and_then(|text| text.parse().ok()).unwrap_or(1).max(1);
+        Ok(Self { max_size, max_files })
     }
 }
 
