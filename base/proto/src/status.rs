@@ -2,6 +2,7 @@
 //!
 //! The pairs are those of containerd's `errgrpc`, in which a class goes to its code and comes back as itself.
 
+#[cfg(feature = "grpc")]
 use std::fmt;
 
 use berth_types::ErrorKind;
