@@ -32,6 +32,31 @@ pub trait ContentStore: Send + Sync {
     /// Opens a blob for reading.
     async fn reader(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>>;
 
+    /// A whole blob of at most `limit` bytes; a larger one is [`ErrorKind::ResourceExhausted`]. For documents,
+    /// never for layers.
+    async fn document(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let reader = self.reader(digest).await?;
+        if reader.size() > limit {
+            return Err(too_large(digest, reader.size(), limit));
+        }
+        let mut data = Vec::with_capacity(reader.size() as usize);
+        loop {
+            let part = reader.read_at(data.len() as u64, 1 << 20).await?;
+            if part.is_empty() {
+                break;
+            }
+            data.extend_from_slice(&part);
+        }
+        if data.len() as u64 != reader.size() {
+            return Err(Error::data_loss(format!(
+                "blob {digest} ended after {} of {} bytes",
+                data.len(),
+                reader.size()
+            )));
+        }
+        Ok(data)
+    }
+
     /// Where an ingest is.
     async fn ingest(&self, reference: &IngestRef) -> Result<IngestStatus>;
 
@@ -113,26 +138,11 @@ pub trait Ingest: Send {
 
 /// Reads a whole blob of at most `limit` bytes: a document, never a layer.
 pub async fn read_blob(store: &dyn ContentStore, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
-    let reader = store.reader(digest).await?;
-    if reader.size() > limit {
-        return Err(Error::resource_exhausted(format!(
-            "blob {digest} has {} bytes, more than the {limit} allowed here",
-            reader.size()
-        )));
-    }
-    let mut data = Vec::with_capacity(reader.size() as usize);
-    loop {
-        let part = reader.read_at(data.len() as u64, 1 << 20).await?;
-        if part.is_empty() {
-            break;
-        }
-        data.extend_from_slice(&part);
-    }
-    if data.len() as u64 == reader.size() {
-        Ok(data)
-    } else {
-        Err(Error::data_loss(format!("blob {digest} ended after {} of {} bytes", data.len(), reader.size())))
-    }
+    store.document(digest, limit).await
+}
+
+fn too_large(digest: &Digest, size: u64, limit: u64) -> Error {
+    Error::resource_exhausted(format!("blob {digest} has {size} bytes, more than the {limit} allowed here"))
 }
 
 /// Puts a whole small blob into the store; content that is there already is no error, but the

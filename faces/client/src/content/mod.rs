@@ -10,7 +10,7 @@ use berth_core::{BlobReader, ContentStore, Ingest, IngestRequest};
 use berth_proto::containerd::services::content::v1 as proto;
 use berth_proto::convert::{field_mask, labels, required};
 use berth_types::filter::Filters;
-use berth_types::{BlobInfo, Digest, FieldMask, IngestRef, IngestStatus, Labels, Result};
+use berth_types::{BlobInfo, Digest, Error, FieldMask, IngestRef, IngestStatus, Labels, Result};
 
 use crate::bound::{Bound, RECORDS, WORK, call, service};
 
@@ -57,6 +57,24 @@ impl ContentStore for Remote {
     async fn reader(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>> {
         let size = self.info(digest).await?.size;
         Ok(Arc::new(reader::Remote::new(self.0.clone(), digest.clone(), size)))
+    }
+
+    /// One round trip: the daemon sends to the end, and what is too much is not waited for.
+    async fn document(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let message = proto::ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 };
+        let request = self.0.request(message, RECORDS)?;
+        let answer = service!(Service, self.0).read(request).await;
+        let mut stream = answer.map_err(|status| self.0.error(status))?.into_inner();
+        let mut data = Vec::new();
+        while let Some(message) = stream.message().await.map_err(|status| self.0.error(status))? {
+            data.extend_from_slice(&message.data);
+            if data.len() as u64 > limit {
+                return Err(Error::resource_exhausted(format!(
+                    "blob {digest} has more than the {limit} bytes allowed here"
+                )));
+            }
+        }
+        Ok(data)
     }
 
     async fn ingest(&self, reference: &IngestRef) -> Result<IngestStatus> {
