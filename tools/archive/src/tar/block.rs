@@ -68,12 +68,21 @@ impl Header {
         let prefix = match self.dialect() {
             Dialect::Ustar => self.text(345, 155),
             Dialect::Star => self.text(345, 131),
-            Dialect::Old | Dialect::Gnu => &[],
+            Dialect::Gnu => self.misplaced_prefix(),
+            Dialect::Old => &[],
         };
         if prefix.is_empty() {
             return name.to_vec();
         }
         [prefix, b"/", name].concat()
+    }
+
+    /// GNU's headers have times where POSIX has the prefix. Go wrote a prefix there before 1.8, and images of
+    /// that age are read as Go reads them: what is no time is a prefix.
+    fn misplaced_prefix(&self) -> &[u8] {
+        let is_time = |at: usize| self.bytes[at] == 0 || self.number(at, 12, "time").is_ok();
+        let prefix = self.text(345, 155);
+        if (is_time(345) && is_time(357)) || !prefix.is_ascii() { &[] } else { prefix }
     }
 
     pub(super) fn link(&self) -> Vec<u8> {

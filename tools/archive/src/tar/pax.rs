@@ -13,6 +13,8 @@ pub(super) struct Records {
     pub(super) mtime: Option<Time>,
     pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     pub(super) sparse: Sparse,
+    /// Which of the keys that may come once have come.
+    seen: u8,
 }
 
 /// The `GNU.sparse.*` records, of any of the three versions.
@@ -56,6 +58,14 @@ impl Records {
         }
         if let Some(name) = key.strip_prefix(b"GNU.sparse.") {
             return self.sparse.take(name, value);
+        }
+        // Whether the first or the last one counts, and what an empty one does then, is read differently.
+        const KNOWN: [&[u8]; 6] = [b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime"];
+        if let Some(number) = KNOWN.iter().position(|known| *known == key) {
+            if self.seen & (1 << number) != 0 {
+                return Err("repeated record");
+            }
+            self.seen |= 1 << number;
         }
         let given = !value.is_empty();
         match key {

@@ -34,6 +34,17 @@ impl Extensions {
     fn is_empty(&self) -> bool {
         self.path.is_none() && self.link.is_none() && self.records.is_none()
     }
+
+    /// Whether a header of this kind would replace what was said, or make some readers forget it.
+    fn are_broken_by(&self, kind: u8) -> bool {
+        match kind {
+            b'x' => self.records.is_some(),
+            b'L' => self.path.is_some(),
+            b'K' => self.link.is_some(),
+            b'g' => !self.is_empty(),
+            _ => false,
+        }
+    }
 }
 
 impl<R: BufRead> Reader<R> {
@@ -57,8 +68,11 @@ impl<R: BufRead> Reader<R> {
             if self.entries > self.limits.entries {
                 return Err(TarError::Limit { offset: header.offset, what: "entries" });
             }
+            if extensions.are_broken_by(header.kind()) {
+                return Err(TarError::Ambiguous { offset: header.offset, what: "extended headers in a row" });
+            }
             match header.kind() {
-                b'x' | b'X' => extensions.records = Some(self.records(&header)?),
+                b'x' => extensions.records = Some(self.records(&header)?),
                 b'g' => self.check_global(&header)?,
                 b'L' => extensions.path = Some(self.long_name(&header)?),
                 b'K' => extensions.link = Some(self.long_name(&header)?),
@@ -209,6 +223,9 @@ impl<R: BufRead> Reader<R> {
             None => header.count(124, 12, "size")?,
         };
         let kind = kind(header, &path, size, link)?;
+        if kind != Kind::File && records.size.is_some_and(|size| size > 0) {
+            return Err(TarError::Ambiguous { offset, what: "a record of a size for what has no data" });
+        }
         let mut entry = Entry::new(path, kind, mode(header)?);
         entry.uid = id(header, 108, records.uid, "uid")?;
         entry.gid = id(header, 116, records.gid, "gid")?;
@@ -308,12 +325,16 @@ fn kind(header: &Header, path: &[u8], size: u64, link: Vec<u8>) -> Result<Kind, 
         };
         Ok((part(329, "device major")?, part(337, "device minor")?))
     };
+    // GNU tar takes such a size for data to be skipped, Go and others don't.
+    if size > 0 && matches!(header.kind(), b'2' | b'3' | b'4' | b'6') {
+        return Err(TarError::Ambiguous { offset, what: "a link, device or fifo with data" });
+    }
     Ok(match header.kind() {
-        0 | b'0' if path.ends_with(b"/") => {
-            if size > 0 {
-                return Err(TarError::Ambiguous { offset, what: "a directory with data" });
-            }
-            Kind::Directory
+        // Before POSIX a directory was a file whose name ends in a slash.
+        0 if path.ends_with(b"/") && size == 0 => Kind::Directory,
+        // Go makes a file of it, GNU tar a directory.
+        0 | b'0' | b'7' | b'S' if path.ends_with(b"/") => {
+            return Err(TarError::Ambiguous { offset, what: "a file with a directory's name" });
         }
         0 | b'0' | b'7' | b'S' => Kind::File,
         b'1' => Kind::HardLink(link),

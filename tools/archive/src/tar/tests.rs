@@ -120,6 +120,7 @@ fn headers_that_readers_disagree_about_are_refused() {
     let entry = raw(|_| {});
     let directory_with_data = raw(|header| {
         header[..5].copy_from_slice(b"name/");
+        header[156] = 0;
         header[124..135].copy_from_slice(b"00000001000");
     });
     let cases: &[(&str, Vec<u8>)] = &[
@@ -137,7 +138,25 @@ fn headers_that_readers_disagree_about_are_refused() {
             "two names",
             [extended(b'L', b"one\0"), extended(b'x', &record("path", "two")), entry.clone()].concat(),
         ),
+        ("two records' headers", [extended(b'x', b""), extended(b'x', b""), entry.clone()].concat()),
+        (
+            "a name, then a global header",
+            [extended(b'L', b"one\0"), extended(b'g', b""), entry.clone()].concat(),
+        ),
+        ("Solaris' records", [extended(b'X', &record("path", "x")), entry.clone()].concat()),
         ("extension without entry", [extended(b'L', b"one\0"), vec![0; 1024]].concat()),
+        ("a record twice", {
+            let records = [record("path", "one"), record("path", "")].concat();
+            [extended(b'x', &records), entry.clone()].concat()
+        }),
+        (
+            "a symlink with data",
+            raw(|header| {
+                header[156] = b'2';
+                header[124..135].copy_from_slice(b"00000001000");
+            }),
+        ),
+        ("a file with a directory's name", raw(|header| header[..5].copy_from_slice(b"name/"))),
         ("NUL in a record", [extended(b'x', &record("path", "a\0b")), entry.clone()].concat()),
         ("a size of more than is there", raw(|header| header[124..135].copy_from_slice(b"77777777777"))),
     ];
@@ -351,4 +370,19 @@ proptest! {
         }
         let _ = read(&archive);
     }
+}
+
+/// Go wrote such headers before 1.8, and images of that age are still pulled.
+#[test]
+fn a_prefix_where_gnu_has_times_is_read_as_go_reads_it() {
+    let gnu = |prefix: &[u8]| {
+        let bytes = raw(|header| {
+            header[257..265].copy_from_slice(b"ustar  \0");
+            header[345..345 + prefix.len()].copy_from_slice(prefix);
+        });
+        String::from_utf8(read(&bytes).unwrap()[0].0.path.clone()).unwrap()
+    };
+    assert_eq!(gnu(b"usr/share"), "usr/share/name");
+    assert_eq!(gnu(b"14012345670\x0014012345670"), "name");
+    assert_eq!(gnu(b""), "name");
 }
