@@ -103,6 +103,7 @@ async fn measure(root: &Path) -> std::result::Result<(), Box<dyn Error>> {
     println!("open, new:                     {:?}", begun.elapsed());
     let scope = Scope::new("default".parse()?);
     start(&metadata, &scope, "warm").await?;
+    println!("with one container:            {}", memory());
 
     let (mut prepares, mut creates) = (Vec::new(), Vec::new());
     for number in 0..500 {

@@ -206,6 +206,7 @@ async fn work(metadata: &Metadata, answered: &mut Answered) -> Result<()> {
             answered.containers.remove(&name);
             metadata.containers(&scope).delete(&id).await?;
             answered.removed.insert(name);
+            metadata.collect().await?;
         }
     }
     Ok(())

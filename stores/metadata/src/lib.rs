@@ -13,7 +13,8 @@
 //! for one sync.
 //!
 //! **Garbage.** What is in a backend and in no record is an orphan of a crash, and goes with the
-//! first collection. What is reachable from no root goes with the next one; see [`gc`].
+//! first collection. What is reachable from no root, by containerd's rules and labels, goes with
+//! the next one.
 
 mod backup;
 mod codec;

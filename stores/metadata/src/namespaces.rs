@@ -7,8 +7,8 @@ use berth_core::Namespaces;
 use berth_types::{Error, Event, FieldMask, Labels, Namespace, NamespaceRecord, Result};
 
 use crate::key::{Kind, key, names};
-use crate::ledger::{Durability, Txn};
-use crate::record::{NamespaceRow, any, checked_labels, each, load, store};
+use crate::ledger::{Durability, Stale, Txn};
+use crate::record::{IngestRecord, NamespaceRow, any, checked_labels, each, load, store};
 use crate::shared::Shared;
 use crate::storage::Read;
 
@@ -84,6 +84,14 @@ impl Namespaces for NamespaceView {
                 return Err(Error::not_found(format!("namespace {:?}: not found", name.as_str())));
             }
             // Leases and ingests alone don't keep a namespace; they go with it.
+            let mut ingests = Vec::new();
+            each::<IngestRecord, 2>(txn, &key(Kind::Ingest, &[name.as_str()]), |_, record| {
+                ingests.push(Stale::Ingest(record.backend.to_string()));
+                Ok(())
+            })?;
+            for ingest in ingests {
+                txn.release_backend(ingest);
+            }
             for kind in [Kind::Lease, Kind::LeaseResource, Kind::Ingest] {
                 txn.delete_all(&key(kind, &[name.as_str()]))?;
             }

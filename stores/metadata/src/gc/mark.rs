@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
-use berth_types::{Labels, Result};
+use berth_types::{Container, Labels, Result};
 
 use super::labels;
 use crate::key::{Kind, key, names};
@@ -119,10 +119,6 @@ impl Marks {
             }
             Ok(())
         })?;
-        read.scan(&key(Kind::Container, &[]), &mut |node, _| {
-            roots.push((node.to_vec(), Reach::Full));
-            Ok(ControlFlow::Continue(()))
-        })?;
         each::<SnapshotRecord, 3>(
             read,
             &key(Kind::Snapshot, &[]),
@@ -147,6 +143,14 @@ impl Marks {
                 self.back.entry(node).or_default().push(condition.snapshot);
             }
         }
+        // Last, when it is known what they keep: their records are large and are read once.
+        each::<ContainerRecord, 2>(read, &key(Kind::Container, &[]), |[namespace, id], record| {
+            let node = ContainerRecord::key(&namespace, &id);
+            roots.extend(self.back.get(&node).into_iter().flatten().map(|kept| (kept.clone(), Reach::Full)));
+            roots.extend(of_container(&namespace, record.fields()));
+            self.full.insert(node);
+            Ok(())
+        })?;
         Ok(roots)
     }
 
@@ -251,18 +255,21 @@ fn references(read: &dyn Read, node: &Node, reach: Reach) -> Result<Vec<(Node, R
         Some(Kind::Container) => {
             let [namespace, _] = names(node)?;
             if let Some(record) = load::<ContainerRecord>(read, node)? {
-                let container = record.fields();
-                if !container.snapshotter.is_empty() {
-                    let snapshot =
-                        SnapshotRecord::key(&namespace, &container.snapshotter, &container.snapshot_key);
-                    found.push((snapshot, Reach::Full));
-                }
-                found.extend(labelled(&namespace, &container.labels));
+                found.extend(of_container(&namespace, record.fields()));
             }
         }
         _ => {}
     }
     Ok(found)
+}
+
+/// What a container refers to.
+fn of_container(namespace: &str, container: &Container) -> Vec<(Node, Reach)> {
+    let mut found = labels::references(namespace, &container.labels);
+    if !container.snapshotter.is_empty() {
+        found.push(SnapshotRecord::key(namespace, &container.snapshotter, &container.snapshot_key));
+    }
+    found.into_iter().map(|node| (node, Reach::Full)).collect()
 }
 
 /// The record that a lease's resource means.

@@ -133,3 +133,150 @@ fn view<T>(storage: &dyn Storage, look: impl FnOnce(&dyn Read) -> Result<T>) -> 
 fn closed() -> Error {
     Error::unavailable("the metadata store is closed")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+    use berth_core::EventStream;
+    use berth_types::filter::Filters;
+    use berth_types::{Envelope, ErrorKind, Event, Namespace};
+    use testkit::Scratch;
+
+    use super::*;
+    use crate::storage::{Check, Redb};
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    #[async_trait]
+    impl Events for Told {
+        async fn publish(&self, _: &Namespace, event: Event) -> Result<()> {
+            self.0.lock().unwrap().push(event.topic().to_owned());
+            Ok(())
+        }
+
+        async fn forward(&self, _: Envelope) -> Result<()> {
+            Ok(())
+        }
+
+        async fn subscribe(&self, _: Filters) -> Result<EventStream> {
+            Ok(Box::pin(futures::stream::empty()))
+        }
+    }
+
+    /// Counts commits.
+    struct Counted(Redb, AtomicUsize);
+
+    impl Storage for Counted {
+        fn view(&self, look: &mut dyn FnMut(&dyn Read) -> Result<()>) -> Result<()> {
+            self.0.view(look)
+        }
+
+        fn update(
+            &self,
+            change: &mut dyn FnMut(&mut dyn crate::storage::Write) -> Option<Durability>,
+        ) -> Result<(), crate::storage::StorageError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.update(change)
+        }
+
+        fn close(&self) -> Result<(), crate::storage::StorageError> {
+            self.0.close()
+        }
+    }
+
+    fn start(scratch: &Scratch) -> (Arc<Ledger>, Arc<Counted>, Arc<Told>) {
+        let redb = Redb::open(&scratch.path("ledger"), Check::Header).unwrap();
+        let storage = Arc::new(Counted(redb, AtomicUsize::new(0)));
+        let told = Arc::new(Told::default());
+        let ledger = Ledger::start(
+            Arc::clone(&storage) as Arc<dyn Storage>,
+            Arc::clone(&told) as Arc<dyn Events>,
+            Arc::new(|_| {}),
+        );
+        (Arc::new(ledger.unwrap()), storage, told)
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_request_that_fails_takes_back_its_own_changes_only() {
+        let scratch = Scratch::new();
+        let (ledger, storage, told) = start(&scratch);
+        // The writer is busy until all of them wait.
+        let (go, gone) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::spawn({
+            let ledger = Arc::clone(&ledger);
+            async move {
+                ledger
+                    .update(Durability::Relaxed, move |_| {
+                        let _ = gone.recv();
+                        Ok(())
+                    })
+                    .await
+            }
+        });
+        let changes = (0..60_u8).map(|number| {
+            let ledger = Arc::clone(&ledger);
+            let change = move |txn: &mut Txn<'_>| {
+                let namespace: Namespace = "here".parse()?;
+                txn.put(&[1, number], &[number])?;
+                txn.put(&[2], &[number])?;
+                txn.tell(&namespace, Event::ImageDelete { name: number.to_string() });
+                match number % 3 {
+                    0 => Ok(()),
+                    1 => Err(Error::aborted("as asked")),
+                    _ => panic!("as asked"),
+                }
+            };
+            async move { ledger.update(Durability::Synced, change).await }
+        });
+        let all = tokio::spawn(futures::future::join_all(changes));
+        testkit::wait::soon("the requests to wait", || storage.1.load(Ordering::Relaxed) == 1);
+        tokio::task::yield_now().await;
+        go.send(()).unwrap();
+        busy.await.unwrap().unwrap();
+        for (number, outcome) in all.await.unwrap().into_iter().enumerate() {
+            match number % 3 {
+                0 => outcome.unwrap(),
+                1 => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Aborted),
+                _ => assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Internal),
+            }
+        }
+        let stored = ledger.view(|read| {
+            let mut stored = Vec::new();
+            read.scan(&[1], &mut |key, _| {
+                stored.push(key[1]);
+                Ok(std::ops::ControlFlow::Continue(()))
+            })?;
+            Ok((stored, read.load(&[2])?))
+        });
+        let wanted: Vec<u8> = (0..60).filter(|number| number % 3 == 0).collect();
+        assert_eq!(stored.unwrap(), (wanted, Some(vec![57])));
+        assert_eq!(told.0.lock().unwrap().len(), 20);
+        assert!(storage.1.load(Ordering::Relaxed) < 30, "they share commits");
+        ledger.close().await.unwrap();
+        let late = ledger.update(Durability::Synced, |_| Ok(())).await;
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::Unavailable);
+        ledger.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_relaxed_change_is_synced_soon_by_itself() {
+        let scratch = Scratch::new();
+        let (ledger, storage, _) = start(&scratch);
+        ledger.update(Durability::Relaxed, |txn| txn.put(&[1], &[1])).await.unwrap();
+        testkit::wait::soon("the sync", || storage.1.load(Ordering::Relaxed) == 2);
+        // A request whose caller went away is done, and told, anyway.
+        let namespace: Namespace = "here".parse().unwrap();
+        let forgotten = ledger.update(Durability::Synced, move |txn| {
+            txn.tell(&namespace, Event::ImageDelete { name: "x".into() });
+            txn.put(&[2], &[2])
+        });
+        let mut forgotten = Box::pin(forgotten);
+        assert!(futures::poll!(&mut forgotten).is_pending());
+        drop(forgotten);
+        testkit::wait::soon("the change", || ledger.view(|read| Ok(read.load(&[2])?.is_some())).unwrap());
+        ledger.close().await.unwrap();
+    }
+}

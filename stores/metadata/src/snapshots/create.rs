@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use berth_core::NewSnapshot;
 use berth_types::filter::Filters;
 use berth_types::{Error, ErrorKind, Event, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotKind};
+use tokio::sync::OwnedRwLockReadGuard;
 
 use super::labels::{REFERENCE, inherited};
 use super::{Place, SnapshotView};
@@ -27,7 +28,8 @@ struct Made {
     record: SnapshotRecord,
     /// The backend's parent.
     parent: Option<SnapshotKey>,
-    found: bool,
+    /// Keeps a snapshot that the backend had from being freed until it is recorded.
+    found: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl SnapshotView {
@@ -109,14 +111,14 @@ impl SnapshotView {
                     created_at: now,
                     updated_at: now,
                 };
-                return Ok(Made { mounts, name: new.key.clone(), record, parent, found: false });
+                return Ok(Made { mounts, name: new.key.clone(), record, parent, found: None });
             }
             Err(error) => error,
         };
         match target {
             // A remote snapshotter has the target already.
             Some(target) if error.kind() == ErrorKind::AlreadyExists => {
-                let info = self.find_target(target, parent.as_ref()).await?;
+                let (info, found) = self.find_target(target, parent.as_ref()).await?;
                 let mut labels = info.labels;
                 labels.extend(new.labels.clone());
                 let record = SnapshotRecord {
@@ -131,7 +133,7 @@ impl SnapshotView {
                     name: target.clone(),
                     record,
                     parent: info.parent,
-                    found: true,
+                    found: Some(found),
                 })
             }
             // The key is new, so this is nothing that the client could make sense of.
@@ -142,16 +144,24 @@ impl SnapshotView {
         }
     }
 
-    async fn find_target(&self, target: &SnapshotKey, parent: Option<&SnapshotKey>) -> Result<SnapshotInfo> {
-        let all = self.backend.list(&Filters::default()).await?;
+    async fn find_target(
+        &self,
+        target: &SnapshotKey,
+        parent: Option<&SnapshotKey>,
+    ) -> Result<(SnapshotInfo, OwnedRwLockReadGuard<()>)> {
         let is_target = |info: &SnapshotInfo| {
             info.kind == SnapshotKind::Committed
                 && info.labels.get(REFERENCE).is_some_and(|name| name == target.as_str())
                 && info.parent.as_ref() == parent
         };
-        all.into_iter().find(is_target).ok_or_else(|| {
+        let found = self.backend.list(&Filters::default()).await?.into_iter().find(is_target);
+        let info = found.ok_or_else(|| {
             Error::not_found(format!("target snapshot {:?} in backend: not found", target.as_str()))
-        })
+        })?;
+        // Another namespace may just have let go of it.
+        let lock = self.shared.locks.share(self.backend_lock(&info.key)).await;
+        self.backend.stat(&info.key).await?;
+        Ok((info, lock))
     }
 
     /// Records what was made; what cannot be recorded is left to the collector.
@@ -159,7 +169,7 @@ impl SnapshotView {
         let Made { mounts, name, record, parent, found } = made;
         let (place, scope) = (self.place(&name), self.scope.clone());
         let backend = record.backend.to_string();
-        let target = name.clone();
+        let (target, had) = (name.clone(), found.is_some());
         let change = move |txn: &mut Txn<'_>| {
             ensure_namespace(txn, &scope.namespace)?;
             hold(txn, &scope, Resource::Snapshot(&place.snapshotter, &place.name))?;
@@ -168,7 +178,7 @@ impl SnapshotView {
             }
             check_parent(txn, &place, new.parent.as_ref(), parent.as_ref(), &target)?;
             place.enter(txn, &record)?;
-            if access == Access::Writable && !found {
+            if access == Access::Writable && !had {
                 let parent = new.parent.map(String::from).unwrap_or_default();
                 let event =
                     Event::SnapshotPrepare { key: place.name, parent, snapshotter: place.snapshotter };
@@ -177,13 +187,13 @@ impl SnapshotView {
             Ok(true)
         };
         let entered = self.shared.ledger.update(Durability::Relaxed, change).await;
-        if !found && !matches!(entered, Ok(true)) {
+        if !had && !matches!(entered, Ok(true)) {
             self.shared.schedule.found_stale(Stale::Snapshot(self.name.to_string(), backend));
         }
         if !entered? {
             return Err(Error::already_exists(format!("snapshot {:?}: already exists", name.as_str())));
         }
-        if found {
+        if had {
             return Err(Error::already_exists(format!(
                 "target snapshot {:?} from snapshotter: already exists",
                 name.as_str()
