@@ -1,7 +1,7 @@
 //! The folder of one ingest, and what is in it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -150,9 +150,19 @@ impl Folder {
         Ok(status.offset == 0 || synced || modified >= machine_start())
     }
 
-    /// Notes that everything up to now is on disk.
+    /// Notes that everything up to now is on disk. Never makes the file: whoever aborts the ingest at this moment
+    /// must not find something new in the folder that it is removing.
     pub(crate) fn note(&self, updated_at: SystemTime) -> Result<(), ContentError> {
-        self.write("updatedat", &time_text(updated_at))
+        let path = self.path.join("updatedat");
+        let noted = OpenOptions::new()
+            .write(true)
+            .truncate(true)
+            .open(&path)
+            .and_then(|mut file| file.write_all(time_text(updated_at).as_bytes()));
+        match noted {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            noted => noted.map_err(ContentError::io("write", &path)),
+        }
     }
 
     /// Removes it; answers whether it was there.
