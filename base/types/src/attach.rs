@@ -8,9 +8,10 @@
 //!  0        1          5
 //!  | stream | length  | payload …         length big-endian, at most MAX_PAYLOAD
 //! ```
-//! The client's first frame is [`Stream::Open`], whose one byte of payload says how it reads ([`Pace`]). After it
-//! come frames of [`Stream::Stdin`]; an empty one says that no more input follows. The shim sends
-//! [`Stream::Stdout`] and [`Stream::Stderr`] from the moment of the opening on; an empty frame says that the stream
+//! The client's first frame is [`Stream::Open`], whose one byte of payload says how it reads ([`Pace`]). The shim's
+//! first frame is an empty [`Stream::Open`]: from now on nothing is missed, so a client that waits for it before it
+//! starts the process sees all of its output. After it come frames of [`Stream::Stdin`]; an empty one says that no
+//! more input follows. The shim sends [`Stream::Stdout`] and [`Stream::Stderr`] from the moment of the opening on; an empty frame says that the stream
 //! has ended, and after the last of them the shim closes the connection. With a terminal there is only `Stdout`.
 //!
 //! Input is taken only when the task was created with the stdin [`STDIN_KEPT`] or [`STDIN_ONCE`].
@@ -38,7 +39,7 @@ pub enum Stream {
     Stdout = 1,
     /// Its standard error.
     Stderr = 2,
-    /// The client's first word.
+    /// Each side's first word.
     Open = 3,
     /// The last frame to a client that read too slowly; its payload is text.
     CutOff = 4,

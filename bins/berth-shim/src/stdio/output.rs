@@ -187,6 +187,7 @@ impl Output {
                         let pace = Pace::of(&frame.payload);
                         client.pace = Some(pace);
                         client.types = pace == Pace::Wait;
+                        client.push(Stream::Open, &[]);
                         for channel in &self.ended {
                             client.push(stream_of(*channel), &[]);
                         }
