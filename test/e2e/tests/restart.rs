@@ -16,7 +16,7 @@ fn on(kinds: &[Kind], test: impl Fn(&mut Daemon)) {
         let Ok(mut daemon) = Daemon::start(kind) else { return };
         let archive = daemon.scratch().file("busybox.tar", image.oci_archive());
         let Ok(import) = daemon.ctr() else { return };
-        import.line("images import").arg(archive).ok();
+        import.line("images import --local").arg(archive).ok();
         test(&mut daemon);
         daemon.finish();
     }
@@ -73,7 +73,8 @@ fn a_container_that_ended_meanwhile_has_its_exit_code() {
         daemon.restart();
         wait::soon("the exit to be known", || status(daemon, "ends").as_deref() == Some("STOPPED"));
         let deleted = ctr(daemon, "tasks delete ends").outcome();
-        assert_eq!(deleted.code(), 137, "{deleted}");
+        // ctr 2.3 warns of it and exits with 0.
+        assert!(deleted.stderr_text().contains("exit code 137"), "{deleted}");
         ctr(daemon, "containers delete ends").ok();
     });
 }
