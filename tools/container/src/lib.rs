@@ -18,6 +18,7 @@ mod cgroup;
 mod child;
 pub mod container;
 pub mod error;
+pub mod features;
 pub mod oom;
 mod plan;
 mod report;

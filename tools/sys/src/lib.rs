@@ -17,6 +17,7 @@ pub mod loopdev;
 pub mod memory;
 pub mod mount;
 pub mod sched_core;
+pub mod sealed;
 pub mod signal;
 pub mod spawn;
 pub mod thread;

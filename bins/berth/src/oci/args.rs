@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 /// Runs containers from OCI bundles, with runc's commands and flags.
 #[derive(Debug, Parser)]
-#[command(name = "berth oci", version = VERSION, disable_help_subcommand = true)]
+#[command(name = "berth-oci", version = VERSION, disable_help_subcommand = true)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub globals: Globals,
@@ -15,7 +15,7 @@ pub(super) struct Cli {
 }
 
 /// Read by programs that look for the line of the specification.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1\nruntime: berth-container");
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.1");
 
 #[derive(Debug, Args)]
 pub(super) struct Globals {

@@ -53,6 +53,12 @@ pub(crate) fn run(words: Vec<OsString>) -> ExitCode {
         }
     };
     let log = Log::open(&cli.globals);
+    if matches!(cli.command, Command::Create(_) | Command::Run(_) | Command::Exec(_))
+        && let Err(error) = berth_sys::sealed::execute_again()
+    {
+        // Without the right to do that there is no right to make containers either, whose error says more.
+        log.warnings(&[format!("cannot seal the program: {error}")]);
+    }
     match dispatch(&cli, &log) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {

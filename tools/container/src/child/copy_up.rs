@@ -15,8 +15,9 @@ const MAX_DEPTH: usize = 64;
 pub(super) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let from = openat(from, c".", flags, Mode::empty())?;
-    directory(&from, to, 0)?;
-    same_attributes(&from, to)
+    let to = openat(to, c".", flags, Mode::empty())?;
+    directory(&from, to.as_fd(), 0)?;
+    same_attributes(&from, to.as_fd())
 }
 
 fn directory(from: &OwnedFd, to: BorrowedFd<'_>, depth: usize) -> Result<()> {

@@ -12,6 +12,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_LINKS: usize = 40;
 /// A path and the links in it, as far as they are still ahead.
 const PENDING: usize = 8192;
+/// Links of procfs that are no magic ones.
+const PLAIN_LINKS: [&CStr; 4] = [c"self", c"thread-self", c"net", c"mounts"];
 /// Tries when a rename races with the resolution.
 const MAX_RACES: usize = 128;
 
@@ -177,6 +179,12 @@ impl Walk {
         };
         match FileType::from_raw_mode(rustix::fs::fstat(&found)?.st_mode) {
             FileType::Directory => self.push(found)?,
+            // Links such as /proc/self/fd/7 lead where their text does not say.
+            FileType::Symlink
+                if filesystem(&found)? == super::rootfs::PROCFS && !PLAIN_LINKS.contains(&name) =>
+            {
+                return Err(Errno::LOOP);
+            }
             FileType::Symlink => self.follow(root, name)?,
             _ if last => return Ok(Some(found)),
             _ => return Err(Errno::NOTDIR),

@@ -48,10 +48,14 @@ impl Conversation<'_> {
     /// The next message; a failure of the child is an error here.
     pub(super) fn next(&self) -> Result<News> {
         let mut fd = None;
-        let received = wire::receive(self.socket, &mut [], |received| fd = Some(received));
+        let mut receive = || wire::receive(self.socket, &mut [], |received| fd = Some(received));
+        let received = match receive() {
+            // It has ended without reading something of ours. That is told before its last words are.
+            Err(rustix::io::Errno::CONNRESET) => receive(),
+            done => done,
+        };
         let message = match received {
-            // A child killed meanwhile resets the connection when something of ours was unread.
-            Ok(None) | Err(rustix::io::Errno::CONNRESET) => return Ok(News::End),
+            Err(rustix::io::Errno::CONNRESET) => None,
             done => done.doing(|| "cannot hear from the new process")?,
         };
         let Some((message, _)) = message else { return Ok(News::End) };
