@@ -64,12 +64,24 @@ async fn supervise(program: &OsString, words: Vec<OsString>) -> std::io::Result<
 /// Takes in everything that has ended; the exit code if the program is among it.
 fn reap(program: Pid) -> Option<u8> {
     let mut code = None;
-    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
-        if pid == program {
-            code = Some(exit_code(status));
+    while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        if pid != program {
+            continue;
+        }
+        match status.stopping_signal() {
+            None => code = Some(exit_code(status)),
+            Some(signal) => go_on(program, signal),
         }
     }
     code
+}
+
+/// Wakes a program that used the terminal before it was given it, and was stopped for that.
+fn go_on(program: Pid, signal: i32) {
+    let terminal = [Signal::TTIN.as_raw(), Signal::TTOU.as_raw()].contains(&signal);
+    if terminal && rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == program) {
+        let _ = rustix::process::kill_process(program, Signal::CONT);
+    }
 }
 
 fn exit_code(status: WaitStatus) -> u8 {

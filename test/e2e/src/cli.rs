@@ -38,6 +38,11 @@ impl Cli {
         &self.daemon
     }
 
+    /// The daemon, to be ended and started.
+    pub fn daemon_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
     /// A file in the test's own folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.daemon.scratch().path(name)

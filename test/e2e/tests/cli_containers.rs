@@ -184,6 +184,47 @@ fn a_restart_policy_starts_it_again_until_somebody_stops_it() {
 }
 
 #[test]
+fn a_foreground_container_outlives_the_daemon() {
+    let Ok(mut cli) = Cli::start() else { return };
+    let running = cli.sh(&format!("run --rm {IMAGE}"), "echo one; sleep 2; echo two; exit 6").start();
+    wait::soon("the first line", || running.stdout_so_far() == "one\n");
+    cli.daemon_mut().kill();
+    cli.daemon_mut().restart();
+    let outcome = running.wait();
+    assert_eq!((outcome.code(), outcome.stdout_text().as_str()), (6, "one\ntwo\n"), "{outcome}");
+    assert_eq!(cli.run("ps -aq").ok(), "");
+    cli.finish();
+}
+
+#[test]
+fn a_hundred_containers_run_ten_at_a_time() {
+    let Ok(cli) = Cli::start() else { return };
+    std::thread::scope(|scope| {
+        for worker in 0..10 {
+            let cli = &cli;
+            scope.spawn(move || {
+                for number in 0..10 {
+                    let text = format!("{worker}-{number}");
+                    assert_eq!(cli.run(&format!("run --rm {IMAGE} echo {text}")).ok().trim(), text);
+                }
+            });
+        }
+    });
+    assert_eq!(cli.run("ps -aq").ok(), "");
+    cli.finish();
+}
+
+#[test]
+fn what_is_restarted_goes_on_in_the_same_log() {
+    let Ok(cli) = Cli::start() else { return };
+    cli.run(&format!("run -d --name one --restart on-failure:2 {IMAGE} sh -c"))
+        .arg("echo again; exit 1")
+        .ok();
+    wait::soon("the third line", || cli.run("logs one").ok() == "again\nagain\nagain\n");
+    cli.finish();
+}
+
+#[test]
 fn events_are_told_in_dockers_words() {
     let Ok(cli) = Cli::start() else { return };
     let watching =

@@ -102,3 +102,18 @@ fn a_terminal_is_demanded_where_there_is_none() {
     assert!(outcome.stderr_text().contains("not a TTY"), "{outcome}");
     cli.finish();
 }
+
+#[test]
+fn an_init_gives_the_terminal_to_its_program() {
+    let Ok(cli) = Cli::start() else { return };
+    let Ok(pty) = Pty::start(&cli.words(&format!("run --rm -it --init {IMAGE} sh"))) else { return };
+    pty.expect("#");
+    pty.send("echo g''o; sleep 100\r");
+    pty.expect("go\r\n");
+    pty.send("\u{3}");
+    pty.send("echo st''ill; exit 2\r");
+    pty.expect("still");
+    assert!(!pty.shown().contains("job control turned off"), "{}", pty.shown());
+    assert_eq!(pty.wait().0.code(), Some(2));
+    cli.finish();
+}

@@ -8,7 +8,7 @@ use clap::Args;
 use super::run::attach_session;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::terminal::{Ended, Foreground, Session, Wanted, is_terminal};
+use crate::terminal::{Ended, Foreground, Session, Wanted, awaited, is_terminal};
 
 /// Flags of `attach`.
 #[derive(Debug, Args)]
@@ -71,7 +71,7 @@ impl Attach {
         let process = ProcessRef::init(found.container.id.clone());
         let foreground = Foreground::take(tasks.clone(), process.clone(), terminal, types, self.sig_proxy)?;
         foreground.resize().await;
-        match foreground.until_end(session, tasks.wait(&process)).await? {
+        match foreground.until_end(session, awaited(&tasks, &process)).await? {
             Ended::Exit(exit) => Ok(exit.status as u8),
             Ended::Detached => {
                 eprintln!("read escape sequence");

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::terminal::awaited;
 
 /// Flags of `logs`.
 #[derive(Debug, Args)]
@@ -67,7 +68,7 @@ impl Logs {
         let Some(watch) = watch.filter(|_| more) else { return Ok(0) };
         let tasks = context.client.tasks(context.scope());
         let process = ProcessRef::init(found.container.id.clone());
-        let mut ended = std::pin::pin!(tasks.wait(&process));
+        let mut ended = std::pin::pin!(awaited(&tasks, &process));
         loop {
             tokio::select! {
                 biased;

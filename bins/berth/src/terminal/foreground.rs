@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_core::Tasks;
 use berth_types::{ErrorKind, Exit, KillTarget, ProcessRef, Result};
@@ -12,17 +12,35 @@ use super::signals::{Heard, WINCH, listen};
 use super::{Raw, size};
 use crate::failure::Failure;
 
+/// How long a daemon may be away, and how often it is looked for meanwhile.
+const ABSENCE: Duration = Duration::from_secs(120);
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// How long output may stand still after a process has ended before it is taken for all there is: something else may
 /// hold the pipe open.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// Asks for the end of a process from now on, so that the answer is under way when it comes.
+/// Asks for the end of a process from now on, so that the answer is under way when it comes. A daemon that goes away
+/// takes no container with it, so it is asked again when it is back.
 pub(crate) fn awaited(
     tasks: &Arc<dyn Tasks>,
     process: &ProcessRef,
 ) -> impl Future<Output = Result<Exit>> + use<> {
     let (tasks, process) = (Arc::clone(tasks), process.clone());
-    let asking = tokio::spawn(async move { tasks.wait(&process).await });
+    let asking = tokio::spawn(async move {
+        let mut lost: Option<Instant> = None;
+        loop {
+            match tasks.wait(&process).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    if lost.get_or_insert_with(Instant::now).elapsed() > ABSENCE {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(AGAIN).await;
+                }
+                answer => return answer,
+            }
+        }
+    });
     async move { asking.await.unwrap_or_else(|error| Err(berth_types::Error::cancelled(error.to_string()))) }
 }
 

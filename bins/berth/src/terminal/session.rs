@@ -10,9 +10,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_types::Stdio;
-use berth_types::attach::{Decoder, Frame, Pace, Stream, encode};
+use berth_types::attach::{Decoder, Frame, HEADER, Pace, Stream, encode, header};
 use berth_workload::logs::{self, Writer};
 use berth_workload::parse::{DetachKeys, Typed};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,6 +22,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::fifos::{Fifos, readable, writable};
 
 const BLOCK: usize = 64 << 10;
+/// How long a shim may take to answer who attaches.
+const OPENING: Duration = Duration::from_secs(10);
 
 /// Which streams, and how.
 #[derive(Clone, Debug)]
@@ -79,9 +82,10 @@ impl Session {
         let progress = Arc::new(Progress::default());
         let mut writer = socket.try_clone()?;
         writer.write_all(&encode(Stream::Open, &[wanted.pace as u8]))?;
+        let first = opened(&socket)?;
         let shown = (wanted.stdout, wanted.stderr);
         let output = Output { events: events.clone(), progress: Arc::clone(&progress), log: None, shown };
-        start("output", move || output.copy_socket(socket))?;
+        start("output", move || output.copy_socket(socket, &first))?;
         if wanted.stdin {
             start("input", move || type_into_socket(&mut writer, wanted.keys, &events))?;
         }
@@ -145,6 +149,22 @@ impl Session {
     }
 }
 
+/// Waits until the shim has taken us in, so that nothing that is written from now on is missed; answers the bytes that
+/// came with its word. A shim that says nothing is not waited for longer than it could need.
+fn opened(mut socket: &UnixStream) -> io::Result<[u8; HEADER]> {
+    let mut word = [0; HEADER];
+    socket.set_read_timeout(Some(OPENING))?;
+    match socket.read_exact(&mut word) {
+        Ok(()) => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            word = header(Stream::Open, 0);
+        }
+        Err(error) => return Err(error),
+    }
+    socket.set_read_timeout(None)?;
+    Ok(word)
+}
+
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     // Nobody joins it: it blocks in a read until the process ends, and the process may end before.
     std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work).map(drop)
@@ -162,16 +182,16 @@ impl Output {
         let _ = self.events.send(event);
     }
 
-    fn copy_socket(&self, mut socket: UnixStream) {
+    fn copy_socket(&self, mut socket: UnixStream, first: &[u8]) {
         let mut decoder = Decoder::default();
         let mut block = vec![0_u8; BLOCK];
         let mut frames: Vec<Frame> = Vec::new();
-        loop {
+        let mut broken = decoder.feed(first, &mut frames).is_err();
+        while !broken {
             match socket.read(&mut block) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(0) | Err(_) => break,
-                Ok(count) if decoder.feed(&block[..count], &mut frames).is_err() => break,
-                Ok(_) => {}
+                Ok(count) => broken = decoder.feed(&block[..count], &mut frames).is_err(),
             }
             for frame in frames.drain(..) {
                 match frame.stream {
