@@ -1,5 +1,7 @@
 //! The same bundle run by runc: what a container sees must be the same.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! What others' runtimes got wrong (security.md, the low-level runtime).
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 mod support;
 
 use std::os::unix::fs::symlink;

@@ -14,12 +14,8 @@ pub(super) fn write(directory: &Path, name: &str, value: &str) -> Result<()> {
 
 /// Writes a value; the caller judges the error.
 pub(super) fn attempt(directory: &Path, name: &str, value: &str) -> io::Result<()> {
-    // One write(2): the kernel takes a value whole or not at all.
     let mut file = File::options().write(true).open(directory.join(name))?;
-    match file.write(value.as_bytes()) {
-        Ok(_) => Ok(()),
-        Err(e) => Err(e),
-    }
+    file.write_all(value.as_bytes())
 }
 
 /// Reads a file; empty when it does not exist.

@@ -26,7 +26,7 @@ pub(super) fn locate(path: &str, id: &str) -> Result<Hierarchies> {
 }
 
 fn magic(path: &Path) -> i64 {
-    rustix::fs::statfs(path).map_or(0, |s| s.f_type as i64)
+    rustix::fs::statfs(path).map_or(0, |s| s.f_type)
 }
 
 /// v2 lets processes only be in leaves, so a sibling of the runtime's own cgroup it is.

@@ -63,7 +63,7 @@ impl Scope {
             let mut prefix = String::new();
             for part in stem.split('-') {
                 prefix = if prefix.is_empty() { part.to_owned() } else { format!("{prefix}-{part}") };
-                path.push_str(&format!("/{prefix}.slice"));
+                path = format!("{path}/{prefix}.slice");
             }
         }
         format!("{path}/{}", self.unit)

@@ -41,13 +41,12 @@ fn streams(fds: &[std::os::fd::OwnedFd; 3]) -> Result<()> {
 
 fn terminal(plan: &Plan, root: Option<BorrowedFd<'_>>) -> std::result::Result<(), Failure> {
     let own;
-    let inside = match root {
-        Some(root) => root,
-        None => {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            own = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Terminal)?;
-            own.as_fd()
-        }
+    let inside = if let Some(root) = root {
+        root
+    } else {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        own = rustix::fs::open(c"/", flags, Mode::empty()).at(Step::Terminal)?;
+        own.as_fd()
     };
     let ptmx = resolve::find(inside, c"dev/pts/ptmx", OFlags::RDWR | OFlags::NOCTTY);
     let master = ptmx.at(Step::Terminal)?;

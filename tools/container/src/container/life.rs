@@ -183,35 +183,35 @@ pub(super) fn update(container: &mut Container, resources: &Resources) -> Result
 
 /// What the container's limits are from now on.
 fn merge(into: &mut Resources, from: &Resources) {
-    fn take<T: Clone>(into: &mut Option<T>, from: &Option<T>) {
-        if from.is_some() {
-            into.clone_from(from);
+    fn take<T: Clone>(into: &mut Option<T>, from: Option<&T>) {
+        if let Some(from) = from {
+            *into = Some(from.clone());
         }
     }
     if let Some(new) = &from.memory {
         let memory = into.memory.get_or_insert_default();
-        take(&mut memory.limit, &new.limit);
-        take(&mut memory.reservation, &new.reservation);
-        take(&mut memory.swap, &new.swap);
-        take(&mut memory.swappiness, &new.swappiness);
+        take(&mut memory.limit, new.limit.as_ref());
+        take(&mut memory.reservation, new.reservation.as_ref());
+        take(&mut memory.swap, new.swap.as_ref());
+        take(&mut memory.swappiness, new.swappiness.as_ref());
     }
     if let Some(new) = &from.cpu {
         let cpu = into.cpu.get_or_insert_default();
-        take(&mut cpu.shares, &new.shares);
-        take(&mut cpu.quota, &new.quota);
-        take(&mut cpu.period, &new.period);
-        take(&mut cpu.burst, &new.burst);
-        take(&mut cpu.realtime_period, &new.realtime_period);
-        take(&mut cpu.realtime_runtime, &new.realtime_runtime);
-        take(&mut cpu.idle, &new.idle);
+        take(&mut cpu.shares, new.shares.as_ref());
+        take(&mut cpu.quota, new.quota.as_ref());
+        take(&mut cpu.period, new.period.as_ref());
+        take(&mut cpu.burst, new.burst.as_ref());
+        take(&mut cpu.realtime_period, new.realtime_period.as_ref());
+        take(&mut cpu.realtime_runtime, new.realtime_runtime.as_ref());
+        take(&mut cpu.idle, new.idle.as_ref());
         for (old, new) in [(&mut cpu.cpus, &new.cpus), (&mut cpu.mems, &new.mems)] {
             if !new.is_empty() {
                 old.clone_from(new);
             }
         }
     }
-    take(&mut into.pids, &from.pids);
-    take(&mut into.block_io, &from.block_io);
+    take(&mut into.pids, from.pids.as_ref());
+    take(&mut into.block_io, from.block_io.as_ref());
     if !from.devices.is_empty() {
         into.devices.clone_from(&from.devices);
     }

@@ -104,7 +104,9 @@ const SUPER_OFF: [&str; 6] = ["async", "nolazytime", "nomand", "loud", "defaults
 impl Words {
     pub(super) fn parse(words: &[String]) -> Self {
         let mut parsed = Self::default();
-        words.iter().for_each(|word| parsed.add(word));
+        for word in words {
+            parsed.add(word);
+        }
         parsed
     }
 
@@ -248,7 +250,7 @@ fn place(destination: &str, mount: &runtime::Mount, bind: bool, context: &Contex
 
 /// Whether a path of the host lies on procfs.
 pub(crate) fn is_procfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|s| s.f_type as i64 == PROCFS)
+    rustix::fs::statfs(path).is_ok_and(|s| s.f_type == PROCFS)
 }
 
 fn source(mount: &runtime::Mount, context: &Context<'_>) -> PathBuf {

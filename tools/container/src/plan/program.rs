@@ -131,7 +131,7 @@ fn apparmor() -> bool {
 /// Whether SELinux' filesystem is mounted.
 pub(super) fn selinux() -> bool {
     const SELINUX: i64 = 0xf97c_ff8c;
-    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|s| s.f_type as i64 == SELINUX)
+    rustix::fs::statfs("/sys/fs/selinux").is_ok_and(|s| s.f_type == SELINUX)
 }
 
 #[cfg(test)]

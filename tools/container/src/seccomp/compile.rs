@@ -62,14 +62,12 @@ pub(super) fn compile(sections: &[Section]) -> Code {
             body.extend(tree(section));
         }
         // Into the body when equal, past it otherwise.
-        match u8::try_from(body.len()) {
-            Ok(length) => {
-                code.push(BpfInstruction { code: EQUAL, jt: 0, jf: length, k: section.architecture.audit() })
-            }
-            Err(_) => {
-                code.push(BpfInstruction { code: EQUAL, jt: 1, jf: 0, k: section.architecture.audit() });
-                code.push(instruction(JUMP, body.len() as u32));
-            }
+        let audit = section.architecture.audit();
+        if let Ok(length) = u8::try_from(body.len()) {
+            code.push(BpfInstruction { code: EQUAL, jt: 0, jf: length, k: audit });
+        } else {
+            code.push(BpfInstruction { code: EQUAL, jt: 1, jf: 0, k: audit });
+            code.push(instruction(JUMP, body.len() as u32));
         }
         code.extend(body);
     }

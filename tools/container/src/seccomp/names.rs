@@ -67,10 +67,19 @@ impl Architecture {
 const ARM_PRIVATE: [(&str, u32); 3] =
     [("breakpoint", 0xf_0001), ("cacheflush", 0xf_0002), ("set_tls", 0xf_0005)];
 
-/// The architecture of this name: `None` when there is none, `Some(None)` when this machine cannot
-/// run its calls.
-pub(super) fn architecture(name: &str) -> Option<Option<Architecture>> {
-    let known = match name.strip_prefix("SCMP_ARCH_")? {
+/// What a name of an architecture stands for.
+pub(super) enum Named {
+    /// One whose calls this machine may run.
+    Here(Architecture),
+    /// One that this machine runs no calls of.
+    Elsewhere,
+    /// None.
+    Unknown,
+}
+
+/// The architecture of this name.
+pub(super) fn architecture(name: &str) -> Named {
+    let known = match name.strip_prefix("SCMP_ARCH_").unwrap_or_default() {
         "X86_64" => Architecture::X86_64,
         "X86" => Architecture::X86,
         "X32" => Architecture::X32,
@@ -79,9 +88,9 @@ pub(super) fn architecture(name: &str) -> Option<Option<Architecture>> {
         "NATIVE" => Architecture::NATIVE,
         "MIPS" | "MIPS64" | "MIPS64N32" | "MIPSEL" | "MIPSEL64" | "MIPSEL64N32" | "PPC" | "PPC64"
         | "PPC64LE" | "S390" | "S390X" | "PARISC" | "PARISC64" | "RISCV64" | "LOONGARCH64" | "M68K"
-        | "SH" | "SHEB" => return Some(None),
-        _ => return None,
+        | "SH" | "SHEB" => return Named::Elsewhere,
+        _ => return Named::Unknown,
     };
     let family = |a| matches!(a, Architecture::X86_64 | Architecture::X86 | Architecture::X32);
-    Some((family(known) == family(Architecture::NATIVE)).then_some(known))
+    if family(known) == family(Architecture::NATIVE) { Named::Here(known) } else { Named::Elsewhere }
 }

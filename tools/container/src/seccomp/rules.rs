@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use berth_oci::runtime::{Seccomp, SyscallArg, SyscallRule};
 
-use super::names::{self, Architecture};
+use super::names::{self, Architecture, Named};
 use crate::error::{Error, Result};
 
 /// What a filter returns: the kernel's `SECCOMP_RET_…` with its data.
@@ -75,12 +75,12 @@ pub(super) fn sections(seccomp: &Seccomp) -> Result<Vec<Section>> {
     let mut architectures = vec![Architecture::NATIVE];
     for name in &seccomp.architectures {
         match names::architecture(name) {
-            Some(Some(architecture)) if !architectures.contains(&architecture) => {
+            Named::Here(architecture) if !architectures.contains(&architecture) => {
                 architectures.push(architecture);
             }
             // Another family's: this machine runs none of its calls.
-            Some(_) => {}
-            None => {
+            Named::Here(_) | Named::Elsewhere => {}
+            Named::Unknown => {
                 return Err(Error::Config { what: format!("seccomp architecture {name:?} is not known") });
             }
         }

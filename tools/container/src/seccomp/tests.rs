@@ -9,6 +9,8 @@ use super::names::Architecture;
 use super::rules::{ALLOW, ERRNO, KILL_THREAD};
 use super::{compile, filter, rules};
 
+const ENOSYS: u32 = 38;
+
 /// What the kernel would do with the program.
 fn interpret(program: &[BpfInstruction], architecture: u32, number: u32, args: [u64; 6]) -> u32 {
     let load = |offset: u32| match offset {
@@ -77,7 +79,7 @@ fn meaning(seccomp: &Seccomp, number: u32, args: [u64; 6]) -> u32 {
     }
     let named = seccomp.syscalls.iter().flat_map(|r| &r.names);
     let last = named.filter_map(|name| Architecture::NATIVE.number(name)).max();
-    if default != ALLOW && last.is_some_and(|last| number > last) { ERRNO | 38 } else { default }
+    if default != ALLOW && last.is_some_and(|last| number > last) { ERRNO | ENOSYS } else { default }
 }
 
 fn program(seccomp: &Seccomp) -> Vec<BpfInstruction> {
@@ -146,15 +148,15 @@ fn the_default_filter_is_short_and_refuses_what_it_must() {
     };
     assert_eq!(call("read", 0), ALLOW);
     assert_eq!(call("io_uring_setup", 0), ERRNO | 1);
-    assert_eq!(call("clone3", 0), ERRNO | 38);
+    assert_eq!(call("clone3", 0), ERRNO | ENOSYS);
     assert_eq!(call("clone", 0x0200_0000), ERRNO | 1);
     assert_eq!(call("clone", 0x11), ALLOW);
     for (family, allowed) in [(2, true), (38, false), (39, true), (40, false), (41, true)] {
         assert_eq!(call("socket", family) == ALLOW, allowed, "{family}");
     }
     // The kernel takes an int: bits above it are no way around the filter.
-    assert_eq!(call("socket", 1 << 32 | 38), ERRNO | 1);
-    assert_eq!(interpret(&filter.program, native, 9999, [0; 6]), ERRNO | 38);
+    assert_eq!(call("socket", (1 << 32) + 38), ERRNO | 1);
+    assert_eq!(interpret(&filter.program, native, 9999, [0; 6]), ERRNO | ENOSYS);
     assert_eq!(interpret(&filter.program, 0x1234, 0, [0; 6]), KILL_THREAD);
 }
 

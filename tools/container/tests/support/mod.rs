@@ -1,6 +1,13 @@
 //! A bundle with busybox, and containers run from it.
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::pedantic,
+    reason = "part of tests, of which each file uses its own"
+)]
 
 use std::fs;
 use std::io::Read as _;

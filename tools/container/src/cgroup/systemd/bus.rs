@@ -113,8 +113,9 @@ impl Connection {
         let mut stream = UnixStream::connect(SOCKET)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
-        let uid: String =
-            rustix::process::geteuid().as_raw().to_string().bytes().map(|b| format!("{b:02x}")).collect();
+        // The number's decimal digits, each as two hexadecimal ones.
+        let digits = rustix::process::geteuid().as_raw().to_string();
+        let uid = digits.chars().fold(String::new(), |hex, digit| hex + "3" + &digit.to_string());
         stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -174,7 +175,9 @@ impl Connection {
 /// A method call of `org.freedesktop.systemd1.Manager`.
 fn encode(serial: u32, method: &str, arguments: &[Value]) -> Vec<u8> {
     let mut body = Bytes::default();
-    arguments.iter().for_each(|argument| argument.write(&mut body));
+    for argument in arguments {
+        argument.write(&mut body);
+    }
     let mut message = Bytes(vec![b'l', 1, 0, 1]);
     message.number(body.0.len() as u32);
     message.number(serial);
