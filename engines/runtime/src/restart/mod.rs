@@ -8,7 +8,8 @@
 mod policy;
 mod start;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_core::Scope;
 use berth_types::filter::Filters;
@@ -21,6 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::policy::Policy;
 use self::start::Leftover;
 use crate::Runtime;
+use crate::key::Key;
 
 /// The signal that no process can refuse.
 const KILL: u32 = 9;
@@ -36,22 +38,39 @@ const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
 /// Where their output goes.
 const LOG_URI: &str = "containerd.io/restart.loguri";
 
+/// Tasks that were there and not started at the last look, by their first process: somebody may be about
+/// to start them.
+#[derive(Default)]
+struct Unstarted(Mutex<HashMap<Key, u32>>);
+
+impl Unstarted {
+    /// Whether the task was there at the last look already; remembers it for the next.
+    fn again(&self, key: &Key, pid: u32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), pid) == Some(pid)
+    }
+
+    fn forget(&self, key: &Key) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
 /// Looks at every container again and again.
 pub(crate) async fn watch(runtime: &Runtime) {
+    let unstarted = Unstarted::default();
     let mut ticks = interval(runtime.engine().config.restart_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        if let Err(error) = look(runtime).await {
+        if let Err(error) = look(runtime, &unstarted).await {
             tracing::error!("cannot look after containers that want to be restarted: {}", error.chain());
         }
     }
 }
 
-async fn look(runtime: &Runtime) -> Result<()> {
+async fn look(runtime: &Runtime, unstarted: &Unstarted) -> Result<()> {
     let namespaces = runtime.engine().deps.namespaces.list().await?;
     join_all(namespaces.into_iter().map(|record| async move {
-        if let Err(error) = look_in(runtime, &record.name).await {
+        if let Err(error) = look_in(runtime, &record.name, unstarted).await {
             tracing::error!(namespace = %record.name, "cannot look after its containers: {}", error.chain());
         }
     }))
@@ -59,7 +78,7 @@ async fn look(runtime: &Runtime) -> Result<()> {
     Ok(())
 }
 
-async fn look_in(runtime: &Runtime, namespace: &Namespace) -> Result<()> {
+async fn look_in(runtime: &Runtime, namespace: &Namespace, unstarted: &Unstarted) -> Result<()> {
     let scope = Scope::new(namespace.clone());
     let wished = Filters::parse(&[format!("labels.{STATUS:?}")])?;
     let containers = (runtime.engine().deps.containers)(&scope).list(&wished).await?;
@@ -67,7 +86,7 @@ async fn look_in(runtime: &Runtime, namespace: &Namespace) -> Result<()> {
         let scope = scope.clone();
         async move {
             let id = container.id.clone();
-            if let Err(error) = settle(runtime, &scope, container).await {
+            if let Err(error) = settle(runtime, &scope, container, unstarted).await {
                 tracing::error!(namespace = %scope.namespace, container = %id, "cannot bring it to the state that its labels ask for: {}", error.chain());
             }
         }
@@ -77,7 +96,7 @@ async fn look_in(runtime: &Runtime, namespace: &Namespace) -> Result<()> {
 }
 
 /// Brings one container to the state that it should have.
-async fn settle(runtime: &Runtime, scope: &Scope, container: Container) -> Result<()> {
+async fn settle(runtime: &Runtime, scope: &Scope, container: Container, unstarted: &Unstarted) -> Result<()> {
     let tasks = runtime.tasks(scope);
     let state = match tasks.state(&ProcessRef::init(container.id.clone())).await {
         Ok(state) => Some(state),
@@ -89,7 +108,9 @@ async fn settle(runtime: &Runtime, scope: &Scope, container: Container) -> Resul
     match container.labels.get(STATUS).map(String::as_str) {
         Some("running") => {
             let left_alone = [ProcessStatus::Running, ProcessStatus::Paused, ProcessStatus::Pausing];
-            if status.is_some_and(|status| left_alone.contains(&status)) || !wants(&container, state.as_ref())
+            if status.is_some_and(|status| left_alone.contains(&status))
+                || may_be_starting(runtime, scope, &container, state.as_ref(), unstarted)
+                || !wants(&container, state.as_ref())
             {
                 return Ok(());
             }
@@ -101,6 +122,30 @@ async fn settle(runtime: &Runtime, scope: &Scope, container: Container) -> Resul
             end(&tasks, &container).await
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether somebody may be at starting the container right now: its record is younger than the time
+/// between two looks, or its task was not there at the last one.
+fn may_be_starting(
+    runtime: &Runtime,
+    scope: &Scope,
+    container: &Container,
+    state: Option<&ProcessState>,
+    unstarted: &Unstarted,
+) -> bool {
+    let key = Key::new(&scope.namespace, &container.id);
+    match state {
+        Some(state) if state.status == ProcessStatus::Created => !unstarted.again(&key, state.pid),
+        Some(_) => {
+            unstarted.forget(&key);
+            false
+        }
+        None => {
+            unstarted.forget(&key);
+            let age = container.created_at.elapsed().unwrap_or_default();
+            age < runtime.engine().config.restart_interval
+        }
     }
 }
 
@@ -121,16 +166,14 @@ fn wants(container: &Container, state: Option<&ProcessState>) -> bool {
 /// Kills a task and removes it.
 async fn end(tasks: &Arc<dyn berth_core::Tasks>, container: &Container) -> Result<()> {
     let process = ProcessRef::init(container.id.clone());
-    match tasks.kill(&process, KILL, KillTarget::All).await {
-        // One that has ended cannot be killed, only removed.
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-        Ok(()) => {
-            tasks.wait(&process).await?;
-        }
-    }
-    match tasks.delete(&container.id).await {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    let killed = match tasks.kill(&process, KILL, KillTarget::All).await {
+        Ok(()) => tasks.wait(&process).await.map(|_| ()),
+        failed => failed,
+    };
+    match (tasks.delete(&container.id).await, killed) {
+        (Ok(_), _) => Ok(()),
+        (Err(error), _) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // One that could not be killed cannot be removed: the first error says why.
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(error),
     }
 }

@@ -23,7 +23,7 @@ const SPEC: &str = r#"{
 }"#;
 
 /// A world in which shims find runc, and a root filesystem of one program.
-fn world(older: bool) -> Result<(World, Vec<Mount>), need::Missing> {
+pub(crate) fn world(older: bool) -> Result<(World, Vec<Mount>), need::Missing> {
     need::root()?;
     need::program("runc")?;
     let busybox = need::program("busybox")?;
@@ -44,7 +44,7 @@ fn world(older: bool) -> Result<(World, Vec<Mount>), need::Missing> {
     Ok((world, vec![mount]))
 }
 
-fn spec(world: &World, id: &str, annotations: &str) -> String {
+pub(crate) fn spec(world: &World, id: &str, annotations: &str) -> String {
     SPEC.replace("TAG", world.scratch.tag()).replace("ID", id).replace("ANNOTATIONS", annotations)
 }
 
@@ -144,7 +144,7 @@ fn parent_of(pid: u32) -> u32 {
     line.trim().parse().unwrap()
 }
 
-fn our_shim() -> Option<PathBuf> {
+pub(crate) fn our_shim() -> Option<PathBuf> {
     programs::own("berth-shim")
 }
 

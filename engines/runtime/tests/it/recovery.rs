@@ -36,9 +36,9 @@ async fn survives(behaviour: &str) {
     let tasks = runtime.tasks(&world.scope());
     let state = tasks.state(&ProcessRef::init(lives.clone())).await.unwrap();
     assert_eq!((state.status, state.pid), (ProcessStatus::Running, pid));
+    assert_eq!(tasks.wait(&ProcessRef::init(ends.clone())).await.unwrap().status, 143);
     let state = tasks.state(&ProcessRef::init(ends.clone())).await.unwrap();
     assert_eq!((state.status, state.exit.unwrap().status), (ProcessStatus::Stopped, 143));
-    assert_eq!(tasks.wait(&ProcessRef::init(ends.clone())).await.unwrap().status, 143);
     assert_eq!(tasks.create(plain(&lives)).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
     tasks.kill(&ProcessRef::init(lives.clone()), 9, KillTarget::All).await.unwrap();
     tasks.wait(&ProcessRef::init(lives.clone())).await.unwrap();

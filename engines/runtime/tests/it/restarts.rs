@@ -99,3 +99,25 @@ async fn a_container_without_a_task_is_started_unless_a_person_stopped_it() {
         world.nothing_is_left();
     }
 }
+
+#[tokio::test]
+async fn a_task_that_was_made_and_never_started_is_replaced_but_not_at_the_first_look() {
+    let mut world = World::new();
+    world.config.restart_interval = Duration::from_millis(300);
+    let runtime = world.runtime().await;
+    let tasks = runtime.tasks(&world.scope());
+    let id = labelled(&world, &[("status", "running")]).await;
+    let pid = tasks.create(crate::world::plain(&id)).await.unwrap();
+    let monitor = tokio::spawn(Arc::clone(&runtime).restart_monitor());
+    // The first look is at once.
+    tokio::time::sleep(Duration::from_millis(150)).await;
+    let init = ProcessRef::init(id.clone());
+    assert_eq!(tasks.state(&init).await.unwrap().pid, pid);
+    runs_again(&tasks, &id, pid).await;
+    monitor.abort();
+    let _ = monitor.await;
+    tasks.kill(&init, 9, KillTarget::All).await.unwrap();
+    tasks.wait(&init).await.unwrap();
+    tasks.delete(&id).await.unwrap();
+    world.nothing_is_left();
+}
