@@ -22,7 +22,8 @@ use crate::{Code, Error, Metadata, Status};
 
 /// Requests that wait to be written; a caller beyond them waits for its place.
 const QUEUE: usize = 64;
-const READ: usize = 16 << 10;
+/// There is one of these for every shim; answers are short.
+const READ: usize = 4 << 10;
 
 /// One connection to a server. Clones share it; the last one closes it.
 #[derive(Clone, Debug)]

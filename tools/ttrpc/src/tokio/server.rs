@@ -24,7 +24,8 @@ const IN_FLIGHT: usize = 256;
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 /// How long to rest when the process has run out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-const READ: usize = 16 << 10;
+/// There is one of these for every shim; answers are short.
+const READ: usize = 4 << 10;
 
 /// What a server serves.
 pub trait Handler: Send + Sync + 'static {
