@@ -22,7 +22,7 @@ impl Subject {
     pub(crate) fn start(kind: Kind) -> Result<Self> {
         let subject = Self::empty(kind)?;
         let archive = subject.daemon.scratch().file("busybox.tar", image::busybox()?.oci_archive());
-        subject.ctr()?.args(["images", "import"]).arg(archive).ok();
+        subject.ctr()?.args(["images", "import", "--local"]).arg(archive).ok();
         Ok(subject)
     }
 
@@ -67,13 +67,12 @@ impl Subject {
 
     /// Ends and removes a running container.
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
-        match self.kind {
-            Kind::Berth => self.berth()?.args(["rm", "-f", id]).ok(),
-            _ => {
-                self.ctr()?.args(["tasks", "delete", "--force", id]).ok();
-                self.ctr()?.args(["containers", "delete", id]).ok()
-            }
-        };
+        if self.kind == Kind::Berth {
+            self.berth()?.args(["rm", "-f", id]).ok();
+        } else {
+            self.ctr()?.args(["tasks", "delete", "--force", id]).ok();
+            self.ctr()?.args(["containers", "delete", id]).ok();
+        }
         Ok(())
     }
 
@@ -81,7 +80,7 @@ impl Subject {
     pub(crate) fn import(&self, archive: &std::path::Path) -> Result<Invocation> {
         Ok(match self.kind {
             Kind::Berth => self.berth()?.args(["load", "--quiet", "--input"]).arg(archive),
-            _ => self.ctr()?.args(["images", "import"]).arg(archive),
+            _ => self.ctr()?.args(["images", "import", "--local"]).arg(archive),
         })
     }
 

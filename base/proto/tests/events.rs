@@ -1,5 +1,7 @@
 //! Every event over the wire and back, and what becomes of an event that is not ours.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::time::{Duration, SystemTime};
 
 use berth_proto as proto;

@@ -27,11 +27,13 @@ impl Log {
     }
 
     /// Something was not as it should be, and the shim goes on.
+    #[expect(clippy::unused_self, reason = "beside `debug`, which asks")]
     pub(crate) fn warn(self, message: impl Display) {
         line("warning", &message);
     }
 
     /// Something failed.
+    #[expect(clippy::unused_self, reason = "beside `debug`, which asks")]
     pub(crate) fn error(self, message: impl Display) {
         line("error", &message);
     }

@@ -125,11 +125,14 @@ pub(crate) fn serve_given(arguments: &Arguments, environment: &Environment) -> R
         None => UnixListener::from(given()?),
     };
     let boot = Bootstrap::read(&[], arguments, environment)?;
+    // Ours to remove in the end, whoever made it.
+    let socket = listener.local_addr().ok().and_then(|address| address.as_pathname().map(Path::to_owned));
+    let sockets = socket.as_deref().and_then(Path::parent).map_or(boot.sockets, Path::to_owned);
     let settings = Settings {
-        namespace: boot.namespace.clone(),
+        namespace: boot.namespace,
         route: route(boot.ttrpc_address.as_deref(), &boot.publish_binary, &boot.grpc_address),
-        socket: arguments.socket.clone(),
-        sockets: boot.sockets.clone(),
+        socket,
+        sockets,
         log: Log::new(boot.debug),
     };
     serve(settings, listener)

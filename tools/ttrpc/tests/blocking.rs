@@ -1,5 +1,7 @@
 //! The blocking client against the poll-driven server.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,9 +54,10 @@ fn a_failure_arrives_with_its_code() {
 #[test]
 fn a_deadline_keeps_the_connection_and_the_late_answer_is_passed_over() {
     let (sender, kept) = std::sync::mpsc::channel();
-    let (socket, _server) = serve(move |call| match call.method.as_str() {
-        "late" => sender.send(call.responder).unwrap(),
-        _ => {
+    let (socket, _server) = serve(move |call| {
+        if call.method == "late" {
+            sender.send(call.responder).unwrap();
+        } else {
             let late = kept.recv().unwrap();
             late.send_message(Ok("late".to_owned()));
             call.responder.send_message(Ok("now".to_owned()));

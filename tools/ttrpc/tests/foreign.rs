@@ -1,5 +1,7 @@
 //! Against the `ttrpc` crate, which other people's shims and daemons in Rust use: both directions.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Properties of the codec and of a whole connection: whatever arrives, in whatever pieces.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 

@@ -1,5 +1,7 @@
 //! The client of a poll loop against the poll-driven server, in one thread.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use berth_ttrpc::polled::{Client, Progress};

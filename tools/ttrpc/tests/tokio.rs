@@ -1,5 +1,7 @@
 //! The asynchronous client and server with one another.
 
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -283,8 +283,7 @@ fn last_error(log: &Path) -> Option<String> {
         msg: String,
     }
     let lines = BufReader::new(std::fs::File::open(log).ok()?).lines();
-    let parsed =
-        lines.map_while(|line| line.ok()).filter_map(|line| serde_json::from_str::<Line>(&line).ok());
+    let parsed = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Line>(&line).ok());
     parsed.filter(|line| line.level == "error").last().map(|line| line.msg.trim().to_owned())
 }
 

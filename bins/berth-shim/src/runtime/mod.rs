@@ -114,7 +114,11 @@ pub(crate) trait Runtime: Send + Sync {
     fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<()>;
     /// The OCI features document as JSON, if the runtime has one.
     fn features(&self) -> Result<Option<Vec<u8>>>;
-    /// Whether calls other than `create`, `restore`, `exec` and `checkpoint` are a few system calls, fit for the loop.
+    /// Whether the next [`Runtime::start`] waits for nothing but the kernel, so that it is fit for the loop.
+    fn starts_quickly(&self) -> bool {
+        false
+    }
+    /// Whether `kill`, `kill_all` and `pids` are a few system calls, fit for the loop.
     fn is_quick(&self) -> bool;
 }
 

@@ -149,6 +149,11 @@ impl Runtime for Native {
         Ok(None)
     }
 
+    fn starts_quickly(&self) -> bool {
+        // Hooks are other people's programs, and may take their time.
+        self.made().as_ref().is_some_and(|container| container.spec().hooks.is_none())
+    }
+
     fn is_quick(&self) -> bool {
         true
     }

@@ -227,6 +227,19 @@ impl Shim {
         for call in calls {
             self.call(call);
         }
+        if gone {
+            self.forget_waiters();
+        }
+    }
+
+    /// A client that has gone hears of no end; its socket stays open as long as somebody means to tell it.
+    fn forget_waiters(&mut self) {
+        for task in self.tasks.values_mut() {
+            let processes = task.execs.values_mut().map(|process| &mut **process);
+            for process in processes.chain([&mut task.init]) {
+                process.waiters.retain(|waiter| !waiter.is_gone());
+            }
+        }
     }
 
     /// Serves a call, now or when the one before it has ended.

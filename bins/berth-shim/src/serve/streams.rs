@@ -37,10 +37,10 @@ impl Shim {
         logger: Option<u32>,
     ) {
         let Plan { child: _, mut pumps, terminal, kept, stdin, logger: _, mut output } = plan;
-        if let (Some((sink, typed)), Some(console)) = (terminal, &console) {
-            if let Err(error) = self.wire_console(console, sink, typed, &mut pumps, output.as_mut()) {
-                self.log.error(format_args!("cannot serve the terminal of {}: {error}", key.id()));
-            }
+        if let (Some((sink, typed)), Some(console)) = (terminal, &console)
+            && let Err(error) = Self::wire_console(console, sink, typed, &mut pumps, output.as_mut())
+        {
+            self.log.error(format_args!("cannot serve the terminal of {}: {error}", key.id()));
         }
         let number = output.map(|output| self.adopt_output(key, output));
         let outputs = pumps.iter().filter(|(channel, _)| *channel != Channel::Stdin).count();
@@ -69,7 +69,6 @@ impl Shim {
     }
 
     fn wire_console(
-        &self,
         console: &OwnedFd,
         sink: Sink,
         typed: Option<OwnedFd>,
@@ -123,11 +122,11 @@ impl Shim {
                 self.streams.insert(number, stream);
                 self.again.push(number);
             }
-            Step::Ended => self.stream_ended(stream),
+            Step::Ended => self.stream_ended(*stream),
         }
     }
 
-    fn stream_ended(&mut self, stream: Box<Stream>) {
+    fn stream_ended(&mut self, stream: Stream) {
         self.poll.forget(stream.pump.source());
         if let Some(drain) = stream.pump.drain() {
             self.poll.forget(drain);
@@ -142,7 +141,7 @@ impl Shim {
                 stream.owner.id()
             ));
         }
-        let Stream { owner, channel, pump, numbers: _ } = *stream;
+        let Stream { owner, channel, pump, numbers: _ } = stream;
         drop(pump);
         if channel == Channel::Stdin {
             return;
@@ -165,7 +164,7 @@ impl Shim {
         let inputs: Vec<u64> = self.streams_of(key, |channel| channel == Channel::Stdin);
         for number in inputs {
             if let Some(stream) = self.streams.remove(&number) {
-                self.stream_ended(stream);
+                self.stream_ended(*stream);
             }
         }
         if let Some(process) = self.process_mut(key) {
@@ -210,7 +209,7 @@ impl Shim {
         self.log.warn(format_args!("the output of {} has not ended; it is cut off", key.id()));
         for number in self.streams_of(key, |_| true) {
             if let Some(stream) = self.streams.remove(&number) {
-                self.stream_ended(stream);
+                self.stream_ended(*stream);
             }
         }
         self.drained(key);

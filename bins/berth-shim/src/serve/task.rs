@@ -32,8 +32,9 @@ pub(crate) struct ProcessKey {
 }
 
 /// Where a process is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum State {
+    #[default]
     Creating,
     Created,
     Running,
@@ -49,6 +50,7 @@ pub(crate) struct Task {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) owner: crate::stdio::Owner,
     pub(crate) criu_work: String,
+    pub(crate) no_pivot_root: bool,
     pub(crate) init: Process,
     pub(crate) execs: BTreeMap<String, Box<Process>>,
     /// Whether the kernel leaves processes behind when the first one ends.
@@ -111,12 +113,6 @@ pub(crate) struct Recorded {
     pub(crate) output: Output,
     /// What is watched for room in the container's input.
     pub(crate) listener: u64,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self::Creating
-    }
 }
 
 impl State {

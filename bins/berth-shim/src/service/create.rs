@@ -96,6 +96,7 @@ fn begin(shim: &mut Shim, request: &CreateTaskRequest) -> Result<(Making, Plan)>
         runtime,
         owner,
         criu_work: making.options.criu_work_path.clone(),
+        no_pivot_root: making.options.no_pivot_root,
         init: Process { streams, busy: true, ..Process::default() },
         execs: Default::default(),
         outlives_init: true,
@@ -202,6 +203,23 @@ fn account(made: &mut Made, pid: u32) {
     }
 }
 
+/// The same for a container that has come back from a checkpoint.
+pub(super) fn account_restored(shim: &mut Shim, id: &str, pid: u32) {
+    let found = Cgroup::of(pid).and_then(|cgroup| {
+        let watch = cgroup.watch_oom().map_err(|e| Error::io("cannot watch the container's memory", e))?;
+        Ok((cgroup, watch))
+    });
+    match found {
+        Ok((cgroup, watch)) => {
+            if let Some(task) = shim.tasks.get_mut(id) {
+                task.cgroup = Some(cgroup);
+            }
+            shim.watch_oom(id, watch);
+        }
+        Err(error) => shim.log.warn(error.chain()),
+    }
+}
+
 fn make_folder(path: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     match std::fs::DirBuilder::new().mode(0o711).create(path) {
@@ -229,12 +247,11 @@ fn finish(
     task.outlives_init = outlives_init;
     task.cgroup = cgroup;
     task.init.state = State::Created;
-    match spawned {
-        Some(spawned) => shim.install(&key, plan, spawned.console, logger),
-        None => {
-            plan.child = child.unwrap_or(ChildIo::Terminal);
-            task.restore = Some(Box::new((restore(task, &request), plan)));
-        }
+    if let Some(spawned) = spawned {
+        shim.install(&key, plan, spawned.console, logger);
+    } else {
+        plan.child = child.unwrap_or(ChildIo::Terminal);
+        task.restore = Some(Box::new((restore(task, &request), plan)));
     }
     if let Some(watch) = oom {
         shim.watch_oom(&id, watch);
@@ -268,7 +285,7 @@ fn restore(task: &Task, request: &CreateTaskRequest) -> Restore {
         create: Create {
             id: task.id.clone(),
             bundle: task.bundle.clone(),
-            no_pivot_root: false,
+            no_pivot_root: task.no_pivot_root,
             no_new_keyring: false,
         },
         image: request.checkpoint.clone(),

@@ -25,6 +25,10 @@ pub(super) fn start(shim: &mut Shim, key: &ProcessKey, responder: Responder) {
         Err(error) => return reply(responder, Err::<wire::StartResponse, _>(error)),
     };
     let restore = shim.tasks.get_mut(&key.container).and_then(|task| task.restore.take());
+    if restore.is_none() && runtime.starts_quickly() {
+        let outcome = runtime.start(&key.container);
+        return started(shim, key, outcome, responder);
+    }
     let (id, key) = (key.container.clone(), key.clone());
     shim.jobs.run(move || match restore {
         None => {
@@ -38,6 +42,7 @@ pub(super) fn start(shim: &mut Shim, key: &ProcessKey, responder: Responder) {
             Box::new(move |shim| {
                 let outcome = outcome.map(|Spawned { pid, console }| {
                     shim.install(&key, plan, console, None);
+                    super::create::account_restored(shim, &key.container, pid);
                     shim.learn_pid(&key, pid);
                 });
                 started(shim, &key, outcome, responder);

@@ -82,7 +82,7 @@ fn in_turn(shim: &mut Shim, call: Call) {
         "Pause" => with_nothing(call, |responder| lifecycle::pause(shim, &key, responder)),
         "Resume" => with_nothing(call, |responder| lifecycle::resume(shim, &key, responder)),
         "Checkpoint" => {
-            with_request(call, |request, responder| lifecycle::checkpoint(shim, &key, request, responder))
+            with_request(call, |request, responder| lifecycle::checkpoint(shim, &key, request, responder));
         }
         _ => with_request(call, |request, responder| lifecycle::update(shim, &key, request, responder)),
     }

@@ -31,6 +31,8 @@ pub(crate) struct JsonLog {
     limit: Option<u64>,
     files: u32,
     partial: [Vec<u8>; 2],
+    /// Lines of one turn, written with one call.
+    batch: Vec<u8>,
     lost: u64,
 }
 
@@ -63,7 +65,16 @@ impl JsonLog {
         }
         let file = open(&uri.path, Fresh::Append).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        Ok(Self { path: uri.path.clone(), file, size, limit, files, partial: Default::default(), lost: 0 })
+        Ok(Self {
+            path: uri.path.clone(),
+            file,
+            size,
+            limit,
+            files,
+            partial: Default::default(),
+            batch: Vec::new(),
+            lost: 0,
+        })
     }
 
     /// Takes in output; whole lines, and pieces of too long ones, are written.
@@ -89,6 +100,7 @@ impl JsonLog {
                 self.record(channel, &line, now);
             }
         }
+        self.flush();
     }
 
     /// Writes what a stream left without an end of line.
@@ -96,6 +108,7 @@ impl JsonLog {
         let rest = std::mem::take(&mut self.partial[slot(channel)]);
         if !rest.is_empty() {
             self.record(channel, &rest, SystemTime::now());
+            self.flush();
         }
     }
 
@@ -105,14 +118,22 @@ impl JsonLog {
     }
 
     fn record(&mut self, channel: Channel, text: &[u8], time: SystemTime) {
-        let line = line(channel, text, time);
-        if self.limit.is_some_and(|limit| self.size >= limit) {
+        if self.limit.is_some_and(|limit| self.size + self.batch.len() as u64 >= limit) {
+            self.flush();
             // With the old file still in place the next line tries again.
             let _ = self.rotate();
         }
-        match self.file.write_all(&line) {
-            Ok(()) => self.size += line.len() as u64,
-            Err(_) => self.lost += text.len() as u64,
+        line(channel, text, time, &mut self.batch);
+    }
+
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        if self.file.write_all(&batch).is_ok() {
+            self.size += batch.len() as u64;
+        } else {
+            self.lost += batch.len() as u64;
+            // Half a line would spoil the next one.
+            let _ = self.file.set_len(self.size);
         }
     }
 
@@ -138,14 +159,11 @@ enum Fresh {
 }
 
 fn open(path: &Path, fresh: Fresh) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).mode(0o640);
-    match fresh {
-        Fresh::Append => options.append(true),
-        // Not in append mode together with truncation: std refuses the pair.
-        Fresh::Truncate => options.write(true).truncate(true),
-    };
-    options.open(path)
+    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+    if fresh == Fresh::Truncate {
+        file.set_len(0)?;
+    }
+    Ok(file)
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -158,17 +176,15 @@ fn slot(channel: Channel) -> usize {
     usize::from(channel == Channel::Stderr)
 }
 
-fn line(channel: Channel, text: &[u8], time: SystemTime) -> Vec<u8> {
-    let mut line = Vec::with_capacity(text.len() + 80);
-    line.extend_from_slice(b"{\"log\":\"");
-    escape(text, &mut line);
+fn line(channel: Channel, text: &[u8], time: SystemTime, into: &mut Vec<u8>) {
+    into.extend_from_slice(b"{\"log\":\"");
+    escape(text, into);
     let stream = if channel == Channel::Stderr { "stderr" } else { "stdout" };
-    line.extend_from_slice(b"\",\"stream\":\"");
-    line.extend_from_slice(stream.as_bytes());
-    line.extend_from_slice(b"\",\"time\":\"");
-    line.extend_from_slice(clock::rfc3339(time).as_bytes());
-    line.extend_from_slice(b"\"}\n");
-    line
+    into.extend_from_slice(b"\",\"stream\":\"");
+    into.extend_from_slice(stream.as_bytes());
+    into.extend_from_slice(b"\",\"time\":\"");
+    into.extend_from_slice(clock::rfc3339(time).as_bytes());
+    into.extend_from_slice(b"\"}\n");
 }
 
 /// JSON's escapes, and those that Docker adds for HTML and JavaScript; what is no UTF-8 becomes U+FFFD.

@@ -12,27 +12,21 @@ use proto::containerd::types::Envelope;
 use rustix::event::{PollFd, PollFlags, poll};
 
 /// Hears events on a socket until it is dropped.
-pub struct Daemon {
+pub(crate) struct Daemon {
     path: PathBuf,
-    heard: Arc<Mutex<Vec<Envelope>>>,
     stop: std::io::PipeWriter,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Daemon {
     /// Listens at `path` and adds what comes to `heard`.
-    pub fn listen(path: &Path, heard: Arc<Mutex<Vec<Envelope>>>) -> Self {
+    pub(crate) fn listen(path: &Path, heard: Arc<Mutex<Vec<Envelope>>>) -> Self {
         let _ = std::fs::remove_file(path);
         let listener = UnixListener::bind(path).expect("the scratch folder takes a socket");
         let (stopped, stop) = std::io::pipe().expect("a pipe");
-        let sink = heard.clone();
+        let sink = heard;
         let thread = std::thread::spawn(move || serve(&listener, &stopped, &sink));
-        Self { path: path.to_owned(), heard, stop, thread: Some(thread) }
-    }
-
-    /// The topics so far, with the process that each is about.
-    pub fn heard(&self) -> Vec<Envelope> {
-        self.heard.lock().unwrap().clone()
+        Self { path: path.to_owned(), stop, thread: Some(thread) }
     }
 }
 

@@ -185,6 +185,30 @@ fn a_daemon_without_ttrpc_is_told_by_its_program(kind: Kind) {
 }
 
 #[test]
+fn a_shim_serves_on_a_socket_that_it_is_given() {
+    let Some(pod) = Pod::new(Kind::Native) else { return };
+    let bundle = pod.bundle("a", "exit 3");
+    let path = pod.scratch.path("given.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let mut command = Command::new(program());
+    command.args(["-namespace", pod.scratch.tag(), "-id", "a", "-address", "/nowhere"]);
+    command.env("TTRPC_ADDRESS", pod.scratch.path("events.sock")).current_dir(&bundle);
+    berth_sys::spawn::with_descriptors(&mut command, [std::os::fd::AsRawFd::as_raw_fd(&listener)]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    drop(listener);
+    let mut task = pod.connect("a", &bundle, &path);
+    task.create(&pod, &Streams::default()).unwrap();
+    task.start("").unwrap();
+    assert_eq!(task.wait(""), 3);
+    task.delete("").unwrap();
+    task.call::<_, ()>("Shutdown", &wire::ShutdownRequest::default()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(!path.exists());
+    assert_eq!(pod.topics(), ["create", "start", "exit a", "delete"]);
+    Leftovers::none(&pod.scratch);
+}
+
+#[test]
 fn the_runtime_describes_itself() {
     let Ok(runc) = need::program("runc") else { return };
     let options = Options { binary_name: runc.display().to_string(), ..Default::default() };

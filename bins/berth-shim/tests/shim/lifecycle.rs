@@ -41,6 +41,7 @@ for_both!(
     running_out_of_memory_is_told_before_the_end,
     many_waiters_all_hear,
     nothing_of_the_shim_leaks_into_a_container,
+    clients_that_leave_while_they_wait_are_forgotten,
 );
 
 fn quiet() -> Streams {
@@ -391,6 +392,28 @@ fn nothing_of_the_shim_leaks_into_a_container(kind: Kind) {
     }
     task.kill("", 9, false).unwrap();
     task.wait("");
+    task.finish();
+    Leftovers::none(&pod.scratch);
+}
+
+fn clients_that_leave_while_they_wait_are_forgotten(kind: Kind) {
+    let Some(pod) = Pod::new(kind) else { return };
+    let mut task = pod.launch("a", "sleep 1000", &quiet());
+    let address = std::fs::read_to_string(task.bundle.join("address")).unwrap();
+    let path = std::path::PathBuf::from(address.strip_prefix("unix://").unwrap());
+    let open = |shim: u32| std::fs::read_dir(format!("/proc/{shim}/fd")).unwrap().count();
+    pod.hears("start");
+    let before = open(task.shim);
+    for _ in 0..20 {
+        let mut client = berth_ttrpc::client::Client::connect(&path).unwrap();
+        let request = wire::WaitRequest { id: "a".into(), exec_id: String::new() };
+        let soon = std::time::Duration::from_millis(10);
+        let waited = client.call::<_, wire::WaitResponse>("containerd.task.v3.Task", "Wait", &request, soon);
+        assert!(matches!(waited, Err(berth_ttrpc::Error::Timeout)));
+    }
+    wait::soon("as few descriptors as before", || open(task.shim) == before);
+    task.kill("", 9, false).unwrap();
+    assert_eq!(task.wait(""), 137);
     task.finish();
     Leftovers::none(&pod.scratch);
 }

@@ -20,50 +20,49 @@ use testkit::{Scratch, need, wait};
 
 use crate::daemon::Daemon;
 
-pub const PLENTY: Duration = Duration::from_secs(60);
+pub(crate) const PLENTY: Duration = Duration::from_secs(60);
 
 /// The program under test: this build's, or the one that `BERTH_SHIM` names.
-pub fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     std::env::var_os("BERTH_SHIM").map_or_else(|| env!("CARGO_BIN_EXE_berth-shim").into(), PathBuf::from)
 }
 
 /// Whose low-level runtime the shim uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Native,
     Runc,
 }
 
 /// Folders, a daemon's ear, and shims.
-pub struct Pod {
-    pub scratch: Scratch,
-    pub kind: Kind,
-    pub heard: Arc<Mutex<Vec<Envelope>>>,
-    pub daemon: Option<Daemon>,
+pub(crate) struct Pod {
+    pub(crate) scratch: Scratch,
+    pub(crate) heard: Arc<Mutex<Vec<Envelope>>>,
+    pub(crate) daemon: Option<Daemon>,
     runc: Option<PathBuf>,
 }
 
 /// The streams of a process.
 #[derive(Clone, Debug, Default)]
-pub struct Streams {
-    pub stdin: String,
-    pub stdout: String,
-    pub stderr: String,
-    pub terminal: bool,
+pub(crate) struct Streams {
+    pub(crate) stdin: String,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) terminal: bool,
 }
 
 /// A connection to a shim, for one container.
-pub struct Task {
-    pub id: String,
-    pub bundle: PathBuf,
-    pub client: Client,
-    pub shim: u32,
+pub(crate) struct Task {
+    pub(crate) id: String,
+    pub(crate) bundle: PathBuf,
+    pub(crate) client: Client,
+    pub(crate) shim: u32,
     options: Option<prost_types::Any>,
 }
 
 impl Pod {
     /// A fresh one; none when something is missing on the machine.
-    pub fn new(kind: Kind) -> Option<Self> {
+    pub(crate) fn new(kind: Kind) -> Option<Self> {
         need::root().ok()?;
         let busybox = need::program("busybox").ok()?;
         let runc = match kind {
@@ -85,11 +84,11 @@ impl Pod {
         }
         let heard = Arc::new(Mutex::default());
         let daemon = Some(Daemon::listen(&scratch.path("events.sock"), heard.clone()));
-        Some(Self { scratch, kind, heard, daemon, runc })
+        Some(Self { scratch, heard, daemon, runc })
     }
 
     /// The task options for this kind of runtime.
-    pub fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         match &self.runc {
             None => Options { root: self.scratch.path("runc").display().to_string(), ..Default::default() },
             Some(runc) => Options {
@@ -101,12 +100,12 @@ impl Pod {
     }
 
     /// A bundle whose process runs a shell script.
-    pub fn bundle(&self, id: &str, script: &str) -> PathBuf {
+    pub(crate) fn bundle(&self, id: &str, script: &str) -> PathBuf {
         self.bundle_with(id, script, |_| {})
     }
 
     /// The same with changes to its spec.
-    pub fn bundle_with(&self, id: &str, script: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
+    pub(crate) fn bundle_with(&self, id: &str, script: &str, change: impl FnOnce(&mut Value)) -> PathBuf {
         let bundle = self.scratch.path("bundles").join(id);
         std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
         let mut spec = json!({
@@ -132,7 +131,7 @@ impl Pod {
     }
 
     /// Starts a shim in a bundle as containerd 2.3 does.
-    pub fn start(&self, id: &str, bundle: &Path) -> Task {
+    pub(crate) fn start(&self, id: &str, bundle: &Path) -> Task {
         let options = self.options();
         let any = prost_types::Any { type_url: Options::full_name(), value: options.encode_to_vec() };
         let params = BootstrapParams {
@@ -142,22 +141,30 @@ impl Pod {
             containerd_ttrpc_address: self.scratch.path("events.sock").display().to_string(),
             containerd_binary: "/bin/false".into(),
             socket_dir: Some(self.scratch.path("s").display().to_string()),
-            extensions: vec![Extension { value: Some(any.clone()) }],
+            extensions: vec![Extension { value: Some(any) }],
             ..Default::default()
         };
         let output = self.run_shim(&["start"], id, bundle, &params.encode_to_vec());
         let result = BootstrapResult::decode(output.as_slice()).expect("a bootstrap result");
         assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
         let path = result.address.strip_prefix("unix://").expect("a path socket").to_owned();
-        let socket = UnixStream::connect(path).expect("the shim listens");
+        self.connect(id, bundle, Path::new(&path))
+    }
+
+    /// Connects to the shim that serves at a socket.
+    pub(crate) fn connect(&self, id: &str, bundle: &Path, socket: &Path) -> Task {
+        let options =
+            prost_types::Any { type_url: Options::full_name(), value: self.options().encode_to_vec() };
+        let socket = UnixStream::connect(socket).expect("the shim listens");
         let client = Client::from_stream(socket).with_metadata(Metadata::for_namespace(self.scratch.tag()));
-        let mut task = Task { id: id.into(), bundle: bundle.to_owned(), client, shim: 0, options: Some(any) };
+        let mut task =
+            Task { id: id.into(), bundle: bundle.to_owned(), client, shim: 0, options: Some(options) };
         task.shim = task.connect().shim_pid;
         task
     }
 
     /// Runs the shim's program with containerd's flags.
-    pub fn run_shim(&self, action: &[&str], id: &str, bundle: &Path, input: &[u8]) -> Vec<u8> {
+    pub(crate) fn run_shim(&self, action: &[&str], id: &str, bundle: &Path, input: &[u8]) -> Vec<u8> {
         use std::io::Write as _;
         let mut command = Command::new(program());
         command.args(["-namespace", self.scratch.tag(), "-id", id, "-address"]);
@@ -173,7 +180,7 @@ impl Pod {
     }
 
     /// Starts a shim, makes the container and starts it.
-    pub fn launch(&self, id: &str, script: &str, streams: &Streams) -> Task {
+    pub(crate) fn launch(&self, id: &str, script: &str, streams: &Streams) -> Task {
         let bundle = self.bundle_with(id, script, |spec| {
             spec["process"]["terminal"] = streams.terminal.into();
         });
@@ -188,26 +195,26 @@ impl Pod {
     }
 
     /// The topics that were told, each with what its process is called; in order.
-    pub fn topics(&self) -> Vec<String> {
+    pub(crate) fn topics(&self) -> Vec<String> {
         self.heard.lock().unwrap().iter().map(topic).collect()
     }
 
     /// Waits until something was told.
-    pub fn hears(&self, what: &str) {
+    pub(crate) fn hears(&self, what: &str) {
         wait::soon(&format!("{what} among {:?}", self.topics()), || {
             self.topics().iter().any(|one| one == what)
         });
     }
 
     /// Exit events so far.
-    pub fn exits(&self) -> Vec<event::TaskExit> {
+    pub(crate) fn exits(&self) -> Vec<event::TaskExit> {
         let heard = self.heard.lock().unwrap();
         let exits = heard.iter().filter(|envelope| envelope.topic == "/tasks/exit");
-        exits.map(|envelope| unpack(envelope)).collect()
+        exits.map(unpack).collect()
     }
 
     /// A fifo in the scratch folder.
-    pub fn fifo(&self, name: &str) -> PathBuf {
+    pub(crate) fn fifo(&self, name: &str) -> PathBuf {
         let path = self.scratch.path(name);
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o700.into(), 0).unwrap();
         path
@@ -215,7 +222,7 @@ impl Pod {
 }
 
 /// The OCI process of a script.
-pub fn process(script: &str) -> Value {
+pub(crate) fn process(script: &str) -> Value {
     let all = ["CAP_KILL", "CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_DAC_OVERRIDE"];
     json!({
         "args": ["/bin/sh", "-c", script],
@@ -247,16 +254,20 @@ fn unpack<M: Message + Name + Default>(envelope: &Envelope) -> M {
 
 impl Task {
     /// Calls a method of the task service.
-    pub fn call<Q: Message, A: Message + Default>(&mut self, method: &str, request: &Q) -> Result<A, Error> {
+    pub(crate) fn call<Q: Message, A: Message + Default>(
+        &mut self,
+        method: &str,
+        request: &Q,
+    ) -> Result<A, Error> {
         self.client.call("containerd.task.v3.Task", method, request, PLENTY)
     }
 
-    pub fn create(&mut self, pod: &Pod, streams: &Streams) -> Result<u32, Error> {
+    pub(crate) fn create(&mut self, pod: &Pod, streams: &Streams) -> Result<u32, Error> {
         let request = self.create_request(pod, streams);
         self.call::<_, wire::CreateTaskResponse>("Create", &request).map(|answer| answer.pid)
     }
 
-    pub fn create_request(&self, pod: &Pod, streams: &Streams) -> wire::CreateTaskRequest {
+    pub(crate) fn create_request(&self, pod: &Pod, streams: &Streams) -> wire::CreateTaskRequest {
         wire::CreateTaskRequest {
             id: self.id.clone(),
             bundle: self.bundle.display().to_string(),
@@ -275,17 +286,17 @@ impl Task {
         }
     }
 
-    pub fn connect(&mut self) -> wire::ConnectResponse {
+    pub(crate) fn connect(&mut self) -> wire::ConnectResponse {
         let request = wire::ConnectRequest { id: self.id.clone() };
         self.call("Connect", &request).expect("a shim can always be asked")
     }
 
-    pub fn start(&mut self, exec: &str) -> Result<u32, Error> {
+    pub(crate) fn start(&mut self, exec: &str) -> Result<u32, Error> {
         let request = wire::StartRequest { id: self.id.clone(), exec_id: exec.into() };
         self.call::<_, wire::StartResponse>("Start", &request).map(|answer| answer.pid)
     }
 
-    pub fn exec(&mut self, exec: &str, script: &str, streams: &Streams) -> Result<(), Error> {
+    pub(crate) fn exec(&mut self, exec: &str, script: &str, streams: &Streams) -> Result<(), Error> {
         let spec = prost_types::Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
             value: process(script).to_string().into_bytes(),
@@ -302,38 +313,38 @@ impl Task {
         self.call("Exec", &request)
     }
 
-    pub fn wait(&mut self, exec: &str) -> u32 {
+    pub(crate) fn wait(&mut self, exec: &str) -> u32 {
         let request = wire::WaitRequest { id: self.id.clone(), exec_id: exec.into() };
         self.call::<_, wire::WaitResponse>("Wait", &request).expect("wait").exit_status
     }
 
-    pub fn kill(&mut self, exec: &str, signal: u32, all: bool) -> Result<(), Error> {
+    pub(crate) fn kill(&mut self, exec: &str, signal: u32, all: bool) -> Result<(), Error> {
         let request = wire::KillRequest { id: self.id.clone(), exec_id: exec.into(), signal, all };
         self.call("Kill", &request)
     }
 
-    pub fn delete(&mut self, exec: &str) -> Result<wire::DeleteResponse, Error> {
+    pub(crate) fn delete(&mut self, exec: &str) -> Result<wire::DeleteResponse, Error> {
         let request = wire::DeleteRequest { id: self.id.clone(), exec_id: exec.into() };
         self.call("Delete", &request)
     }
 
-    pub fn state(&mut self, exec: &str) -> Result<wire::StateResponse, Error> {
+    pub(crate) fn state(&mut self, exec: &str) -> Result<wire::StateResponse, Error> {
         let request = wire::StateRequest { id: self.id.clone(), exec_id: exec.into() };
         self.call("State", &request)
     }
 
-    pub fn close_io(&mut self, exec: &str) {
+    pub(crate) fn close_io(&mut self, exec: &str) {
         let request = wire::CloseIoRequest { id: self.id.clone(), exec_id: exec.into(), stdin: true };
         self.call::<_, ()>("CloseIO", &request).expect("close io");
     }
 
     /// Deletes the container and ends the shim.
-    pub fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         self.delete("").unwrap_or_else(|error| panic!("delete: {error}"));
         self.shutdown();
     }
 
-    pub fn shutdown(mut self) {
+    pub(crate) fn shutdown(mut self) {
         let watched = wait::Watched::open(self.shim);
         let request = wire::ShutdownRequest { id: self.id.clone(), now: false };
         self.call::<_, ()>("Shutdown", &request).expect("shutdown");
@@ -343,7 +354,7 @@ impl Task {
 
 /// The code of a call that failed.
 #[track_caller]
-pub fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> Code {
     match result {
         Err(Error::Status(status)) => status.code,
         other => panic!("a refusal, not {other:?}"),

@@ -98,7 +98,7 @@ impl Connection {
             match self.intake.take(event) {
                 Incoming::Ignored => {}
                 Incoming::Refused { stream, status } => {
-                    self.outbox.push(Response::frame(stream, Err(status)))
+                    self.outbox.push(Response::frame(stream, Err(status)));
                 }
                 Incoming::Call { stream, .. } if self.outbox.open_calls() >= OPEN_CALLS => {
                     let status =

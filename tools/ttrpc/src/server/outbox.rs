@@ -133,6 +133,11 @@ impl Responder {
         self.send(result.map(|message| message.encode_to_vec()));
     }
 
+    /// Whether the client has gone, so that nobody will hear the answer.
+    pub fn is_gone(&self) -> bool {
+        self.outbox.lock().gone
+    }
+
     fn answer(&mut self, result: Result<Vec<u8>, Status>) {
         self.answered = true;
         self.outbox.push(Response::frame(self.stream, result));
