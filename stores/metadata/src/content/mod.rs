@@ -228,8 +228,9 @@ impl ContentView {
             ensure_namespace(txn, &scope.namespace)?;
             let key = IngestRecord::key(scope.namespace.as_str(), reference.as_str());
             let backend = load::<IngestRecord>(txn, &key)?.map_or(fresh, |record| record.backend);
-            let leased = hold(txn, &scope, Resource::Ingest(reference.as_str()))?;
-            let expires = (!leased).then(|| SystemTime::now() + ABANDONED);
+            hold(txn, &scope, Resource::Ingest(reference.as_str()))?;
+            // Also beneath a lease: a pull that fails gives its lease back, and the next one goes on from here.
+            let expires = Some(SystemTime::now() + ABANDONED);
             store(txn, &key, &IngestRecord { backend: backend.clone(), expected, expires })?;
             Ok(backend)
         };

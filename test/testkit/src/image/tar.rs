@@ -189,7 +189,8 @@ mod tests {
         let scratch = Scratch::new();
         let path = scratch.file("it.tar", tar);
         let list = Invocation::new("tar").arg("-tf").arg(&path).ok();
-        assert_eq!(list.lines().collect::<Vec<_>>(), ["folder/", &long]);
+        let names: Vec<&str> = list.lines().map(|name| name.trim_end_matches('/')).collect();
+        assert_eq!(names, ["folder", &long]);
         let text = Invocation::new("tar").arg("-xOf").arg(&path).arg(&long).ok();
         assert_eq!(text, "hello");
     }
