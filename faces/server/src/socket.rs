@@ -6,6 +6,8 @@ use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt,
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use berth_sys::local_socket::listen_at;
+use rustix::fs::Mode;
 use tokio::net::UnixListener;
 
 /// For owner and group, as clients expect it.
@@ -74,8 +76,11 @@ impl Socket {
             make_folder(folder, owner)?;
         }
         clear(path)?;
-        let listener = UnixListener::bind(path).map_err(failed("listen at"))?;
+        let listener = listen_at(path, Mode::from_raw_mode(MODE)).map_err(failed("listen at"))?;
+        listener.set_nonblocking(true).map_err(failed("listen at"))?;
+        let listener = UnixListener::from_std(listener).map_err(failed("listen at"))?;
         chown(path, Some(owner.uid), Some(owner.gid)).map_err(failed("set the owner of"))?;
+        // The umask may have taken away what the group needs.
         fs::set_permissions(path, fs::Permissions::from_mode(MODE)).map_err(failed("set the mode of"))?;
         let made = fs::symlink_metadata(path).map_err(failed("look at"))?;
         let file = SocketFile { path: path.to_owned(), inode: (made.dev(), made.ino()) };

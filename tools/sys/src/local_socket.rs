@@ -1,6 +1,8 @@
-//! Unix sockets in folders whose path is longer than a socket's address may be (107 bytes).
+//! Unix sockets that nobody else can reach for a moment, also in folders whose path is longer than a
+//! socket's address may be (107 bytes).
 //!
-//! The address names the open folder through `/proc/self/fd`, so the folder's own length does not count.
+//! For a long path the address names the open folder through `/proc/self/fd`, so the folder's own length
+//! does not count.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -8,15 +10,29 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Connections that wait to be accepted, at most: the kernel lowers it to net.core.somaxconn.
+const BACKLOG: i32 = 4096;
 
 /// Makes a socket named `name` in `folder` and listens on it. Only the owner may connect (mode 0600).
 ///
 /// A file of that name is an error (`AddrInUse`); whoever knows it to be stale removes it first.
 pub fn listen(folder: &Path, name: &str) -> io::Result<UnixListener> {
-    let (open, address) = address(folder, name)?;
-    let listener = UnixListener::bind(address)?;
-    rustix::fs::chmodat(&open, name, Mode::RUSR | Mode::WUSR, rustix::fs::AtFlags::empty())?;
-    Ok(listener)
+    let (_open, address) = address(folder, name)?;
+    listen_at(&address, Mode::RUSR | Mode::WUSR)
+}
+
+/// Makes a socket at `path` and listens on it. Its file has `mode` from the start, less what the umask
+/// takes away.
+pub fn listen_at(path: &Path, mode: Mode) -> io::Result<UnixListener> {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // The mode of the unbound socket is what bind gives to the file (unix_bind_bsd in the kernel).
+    rustix::fs::fchmod(&socket, mode)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 /// Connects to the socket named `name` in `folder`.
