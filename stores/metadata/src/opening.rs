@@ -14,7 +14,7 @@ use crate::gc::orphans;
 use crate::key::{Kind, key};
 use crate::record::{Record, decode};
 use crate::sequence;
-use crate::storage::{Check, Durability, Read, Redb, Storage, StorageError, Write};
+use crate::storage::{Check, Commit, Read, Redb, Storage, StorageError, Write};
 
 /// The format that this build writes. A database with a greater one was written by a daemon that
 /// stores something this one cannot keep true. Fields that are added to records don't raise it.
@@ -103,7 +103,7 @@ fn restore(storage: &dyn Storage, mut pairs: Vec<Pair>) -> Result<usize> {
             // What the backends hold is worth more now than ever.
             .and_then(|()| orphans::keep_in(records));
         match ready {
-            Ok(()) => Some(Durability::Synced),
+            Ok(()) => Some(Commit::SYNCED),
             Err(error) => {
                 failed = Some(error);
                 None
@@ -147,7 +147,7 @@ fn attempt(path: &Path, size: u64) -> Result<Redb, Unusable> {
     let check = if size > 0 && size <= CHECKED { Check::Everything } else { Check::Header };
     let storage = Redb::open(path, check).map_err(Unusable::Storage)?;
     prepare_with(&storage)?;
-    Ok(storage)
+    Ok(storage.with_reserve())
 }
 
 /// Makes an empty database. It gets its name once it is whole, so that a crash here leaves none.
@@ -197,7 +197,7 @@ fn prepare_with(storage: &dyn Storage) -> Result<(), Unusable> {
                 let migrated = migrate(records, earlier.unwrap_or(0))
                     .and_then(|()| records.store(&meta, &Schema(SCHEMA).write(Encoder::new()).finish()));
                 match migrated {
-                    Ok(_) => Some(Durability::Synced),
+                    Ok(_) => Some(Commit::SYNCED),
                     Err(error) => {
                         failed = Some(error);
                         None

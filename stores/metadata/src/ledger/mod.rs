@@ -176,7 +176,7 @@ mod tests {
 
         fn update(
             &self,
-            change: &mut dyn FnMut(&mut dyn crate::storage::Write) -> Option<Durability>,
+            change: &mut dyn FnMut(&mut dyn crate::storage::Write) -> Option<crate::storage::Commit>,
         ) -> Result<(), crate::storage::StorageError> {
             self.1.fetch_add(1, Ordering::Relaxed);
             self.0.update(change)

@@ -33,16 +33,26 @@ pub(crate) struct Txn<'a> {
     events: Vec<(Namespace, Event)>,
     changes: Changes,
     forced: bool,
+    /// The bytes that the records have become longer by.
+    growth: i64,
 }
 
 impl<'a> Txn<'a> {
     pub(super) fn new(records: &'a mut dyn Write) -> Self {
-        Self { records, undo: Vec::new(), events: Vec::new(), changes: Changes::default(), forced: false }
+        Self {
+            records,
+            undo: Vec::new(),
+            events: Vec::new(),
+            changes: Changes::default(),
+            forced: false,
+            growth: 0,
+        }
     }
 
     /// Stores a record.
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let old = self.records.store(key, value)?;
+        self.growth += length(key, Some(value)) - length(key, old.as_deref());
         self.undo.push((key.to_vec(), old));
         self.changes.stored.push(key.to_vec());
         Ok(())
@@ -53,6 +63,7 @@ impl<'a> Txn<'a> {
         let old = self.records.remove(key)?;
         let found = old.is_some();
         if found {
+            self.growth -= length(key, old.as_deref());
             self.undo.push((key.to_vec(), old));
         }
         Ok(found)
@@ -104,13 +115,19 @@ impl<'a> Txn<'a> {
     }
 
     pub(super) fn finish(self) -> Finished {
-        Finished { wrote: self.forced || !self.undo.is_empty(), events: self.events, changes: self.changes }
+        let wrote = self.forced || !self.undo.is_empty();
+        Finished { wrote, growth: self.growth, events: self.events, changes: self.changes }
     }
+}
+
+fn length(key: &[u8], value: Option<&[u8]>) -> i64 {
+    value.map_or(0, |value| (key.len() + value.len()) as i64)
 }
 
 /// What is left of a request once it has run.
 pub(super) struct Finished {
     pub(super) wrote: bool,
+    pub(super) growth: i64,
     pub(super) events: Vec<(Namespace, Event)>,
     pub(super) changes: Changes,
 }

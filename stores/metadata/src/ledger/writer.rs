@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::txn::Finished;
 use super::{Durability, LINGER, Observer, Txn};
-use crate::storage::{Storage, Write};
+use crate::storage::{Commit, Storage, Write};
 
 /// How many requests one commit takes at most: what came later waits for the next.
 const BATCH: usize = 256;
@@ -119,8 +119,10 @@ impl Writer {
         }
     }
 
-    /// Takes whatever else waits already.
+    /// Takes whatever else waits already. On a disk that is nearly full a request stands alone: what does
+    /// not fit must not take along what would make room.
     fn collect(&self, first: Message) -> Batch {
+        let most = if self.storage.is_nearly_full() { 1 } else { BATCH };
         let mut batch = Batch { jobs: Vec::new(), stop: false };
         let mut next = Some(first);
         while let Some(message) = next {
@@ -128,7 +130,7 @@ impl Writer {
                 Message::Job { job, durability } => batch.jobs.push((job, durability)),
                 Message::Stop => batch.stop = true,
             }
-            next = if batch.jobs.len() < BATCH { self.requests.try_recv().ok() } else { None };
+            next = if batch.jobs.len() < most { self.requests.try_recv().ok() } else { None };
         }
         batch
     }
@@ -139,12 +141,14 @@ impl Writer {
         let mut finished: Vec<Option<Finished>> = Vec::with_capacity(jobs.len());
         let mut wanted = None;
         let mut broken = None;
+        let mut growth = 0;
         let committed = self.storage.update(&mut |records| {
             for (job, durability) in &mut jobs {
                 match run(&mut **job, records) {
                     Ok(done) => {
                         if let Some(done) = &done {
                             (self.observer)(&done.changes);
+                            growth += done.growth;
                             if done.wrote {
                                 wanted = wanted.max(Some(*durability));
                             }
@@ -157,7 +161,7 @@ impl Writer {
                     }
                 }
             }
-            wanted
+            wanted.map(|durability| Commit { durability, frees: growth <= 0 })
         });
         let failure = match (broken, committed) {
             (Some(error), _) => Some(Arc::new(error)),
@@ -191,7 +195,8 @@ impl Writer {
     }
 
     fn sync(&self) {
-        if let Err(error) = self.storage.update(&mut |_| Some(Durability::Synced)) {
+        let nothing_new = Commit { frees: true, ..Commit::SYNCED };
+        if let Err(error) = self.storage.update(&mut |_| Some(nothing_new)) {
             tracing::error!(error = Error::from(error).chain(), "cannot sync the metadata");
         }
     }

@@ -5,6 +5,7 @@
 //! thread.
 
 mod redb;
+mod reserve;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -44,16 +45,32 @@ pub(crate) enum Durability {
     Synced,
 }
 
+/// What is to happen with the changes of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    /// Whether it is waited for.
+    pub(crate) durability: Durability,
+    /// Whether the records became no longer: such a commit may use the room that is kept for it.
+    pub(crate) frees: bool,
+}
+
+impl Commit {
+    /// A commit on disk of records that became longer.
+    pub(crate) const SYNCED: Self = Self { durability: Durability::Synced, frees: false };
+}
+
 /// A database.
 pub(crate) trait Storage: Send + Sync {
     /// Reads the last commit.
     fn view(&self, look: &mut dyn FnMut(&dyn Read) -> Result<()>) -> Result<()>;
 
     /// Runs one write transaction. What `change` answers says whether to commit, and how.
-    fn update(
-        &self,
-        change: &mut dyn FnMut(&mut dyn Write) -> Option<Durability>,
-    ) -> Result<(), StorageError>;
+    fn update(&self, change: &mut dyn FnMut(&mut dyn Write) -> Option<Commit>) -> Result<(), StorageError>;
+
+    /// Whether the disk is nearly full, so that each change should stand for itself.
+    fn is_nearly_full(&self) -> bool {
+        false
+    }
 
     /// Puts everything on disk and lets go of the file.
     fn close(&self) -> Result<(), StorageError>;

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use berth_types::{Error, Result};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::{Durability, Read, Storage, StorageError, Visit, Write};
+use super::reserve::Reserve;
+use super::{Commit, Durability, Read, Storage, StorageError, Visit, Write};
 
 const RECORDS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("records");
 
@@ -28,6 +29,7 @@ pub(crate) struct Redb {
     path: PathBuf,
     database: RwLock<Option<Database>>,
     open: Mutex<Opener>,
+    reserve: Option<Reserve>,
 }
 
 type Opener = Box<dyn FnMut() -> Result<Database, DatabaseError> + Send>;
@@ -51,6 +53,12 @@ impl Redb {
                 Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(check).create(&file)
             }),
         )
+    }
+
+    /// Keeps room beside the file for changes that make room on a full disk.
+    pub(crate) fn with_reserve(mut self) -> Self {
+        self.reserve = Some(Reserve::of(&self.path));
+        self
     }
 
     /// A database on something that behaves like a file, for tests that lose writes.
@@ -84,34 +92,30 @@ impl Redb {
                 });
             }
         };
-        let redb =
-            Self { path: path.to_owned(), database: RwLock::new(Some(database)), open: Mutex::new(open) };
-        Ok(redb)
+        let database = RwLock::new(Some(database));
+        Ok(Self { path: path.to_owned(), database, open: Mutex::new(open), reserve: None })
     }
 
-    fn attempt(
-        &self,
-        change: &mut dyn FnMut(&mut dyn Write) -> Option<Durability>,
-    ) -> Result<(), StorageError> {
+    fn attempt(&self, change: &mut dyn FnMut(&mut dyn Write) -> Option<Commit>) -> Result<(), StorageError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let database = database.as_ref().ok_or_else(|| self.closed("write"))?;
         let failed = |error: redb::Error| failure("write", &self.path, error);
         let mut transaction = database.begin_write().map_err(|error| failed(error.into()))?;
         transaction.set_durability(redb::Durability::None).map_err(|error| failed(error.into()))?;
-        let durability = {
+        let commit = {
             let table = transaction.open_table(RECORDS).map_err(|error| failed(error.into()))?;
             change(&mut Writing { table, path: &self.path })
         };
-        match durability {
-            None => transaction.abort().map_err(|error| failed(error.into())),
-            Some(durability) => {
-                if durability == Durability::Synced {
-                    transaction
-                        .set_durability(redb::Durability::Immediate)
-                        .map_err(|error| failed(error.into()))?;
-                }
-                transaction.commit().map_err(|error| failed(error.into()))
-            }
+        let Some(commit) = commit else {
+            return transaction.abort().map_err(|error| failed(error.into()));
+        };
+        if commit.durability == Durability::Synced {
+            transaction.set_durability(redb::Durability::Immediate).map_err(|error| failed(error.into()))?;
+        }
+        let write = || transaction.commit().map_err(|error| failed(error.into()));
+        match &self.reserve {
+            Some(reserve) if commit.frees && reserve.is_needed() => reserve.lend(write),
+            _ => write(),
         }
     }
 
@@ -165,10 +169,7 @@ impl Storage for Redb {
         look(&Reading { table, path: &self.path })
     }
 
-    fn update(
-        &self,
-        change: &mut dyn FnMut(&mut dyn Write) -> Option<Durability>,
-    ) -> Result<(), StorageError> {
+    fn update(&self, change: &mut dyn FnMut(&mut dyn Write) -> Option<Commit>) -> Result<(), StorageError> {
         let done = catch_unwind(AssertUnwindSafe(|| self.attempt(change))).unwrap_or_else(|_| {
             Err(StorageError::Damaged {
                 path: self.path.clone(),
@@ -180,6 +181,10 @@ impl Storage for Redb {
             self.reopen()?;
         }
         done
+    }
+
+    fn is_nearly_full(&self) -> bool {
+        self.reserve.as_ref().is_some_and(Reserve::is_needed)
     }
 
     fn close(&self) -> Result<(), StorageError> {
