@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -25,7 +25,7 @@ pub(crate) type Note = Box<dyn Fn(&Envelope) + Send + Sync>;
 #[derive(Default)]
 pub struct Exchange {
     subscribers: Mutex<Vec<Subscriber>>,
-    note: OnceLock<Note>,
+    note: RwLock<Option<Note>>,
 }
 
 struct Subscriber {
@@ -46,9 +46,9 @@ impl Exchange {
         Arc::new(Self::default())
     }
 
-    /// Has every event noted; the first one to ask stays the only one.
+    /// Has every event noted; the last one to ask is the only one.
     pub(crate) fn note(&self, note: Note) {
-        let _ = self.note.set(note);
+        *self.note.write().unwrap_or_else(PoisonError::into_inner) = Some(note);
     }
 
     /// Hands an event to every subscriber whose filters it passes. Never waits, so it can be called from
@@ -59,7 +59,7 @@ impl Exchange {
 
     fn distribute(&self, envelope: Envelope) -> Result<()> {
         check_topic(envelope.event.topic())?;
-        if let Some(note) = self.note.get() {
+        if let Some(note) = &*self.note.read().unwrap_or_else(PoisonError::into_inner) {
             note(&envelope);
         }
         // The lock makes one order for all; nothing below waits.

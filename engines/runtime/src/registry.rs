@@ -83,14 +83,21 @@ impl Registry {
         }
     }
 
-    /// Takes note of the end of a task's first process, before anybody is told.
+    /// Takes note of the end of a task's first process and of its deletion, before anybody is told.
     pub(crate) fn note(&self, envelope: &Envelope) {
-        if let Event::TaskExit { container_id, exec_id, exit } = &envelope.event
-            && (exec_id == container_id || exec_id.is_empty())
+        let (Event::TaskExit { container_id, exec_id, exit }
+        | Event::TaskDelete { container_id, exec_id, exit }) = &envelope.event
+        else {
+            return;
+        };
+        if (exec_id == container_id || exec_id.is_empty())
             && let Ok(id) = container_id.parse()
             && let Some(task) = self.task(&Key { namespace: envelope.namespace.clone(), id })
         {
-            task.note_exit(*exit);
+            match &envelope.event {
+                Event::TaskDelete { .. } => task.note_deletion(),
+                _ => task.note_exit(*exit),
+            }
         }
     }
 }

@@ -12,7 +12,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -22,8 +21,9 @@ use berth_proto as proto;
 use berth_types::{Error, ErrorKind, Event, Exit, Result};
 use proto::containerd::task::v3 as wire;
 use proto::containerd::v1::types::Status;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{SetOnce, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::blocking::blocking;
@@ -35,6 +35,8 @@ use crate::shim::{CallError, Shim, Socket};
 
 /// The status of a task whose end nobody saw.
 const UNSEEN: u32 = 255;
+/// How long a shim that deleted its task has for telling so, before it is told to end.
+const LAST_EVENT: Duration = Duration::from_secs(1);
 /// Deletions that wait for one another.
 const WAITING: usize = 4;
 
@@ -49,6 +51,8 @@ pub(crate) struct Task {
     shim: watch::Receiver<Option<Shim>>,
     /// The end of its first process, once it was told.
     exit: OnceLock<Exit>,
+    /// Set once the shim told that it deleted the task.
+    deletion_told: SetOnce<()>,
     /// Set when the task is gone.
     end: watch::Receiver<Option<Exit>>,
     deletions: mpsc::Sender<Deletion>,
@@ -84,7 +88,9 @@ impl Task {
         let (ask, deletions) = mpsc::channel(WAITING);
         let (exit, init) = (OnceLock::new(), OnceLock::new());
         let pid = AtomicU32::new(pid);
-        let task = Arc::new(Self { bundle, program, pid, init, shim, exit, end, deletions: ask });
+        let deletion_told = SetOnce::new();
+        let task =
+            Arc::new(Self { bundle, program, pid, init, shim, exit, deletion_told, end, deletions: ask });
         task.watch_init();
         let owner = Owner { engine, task: Arc::clone(&task), shim: tell_shim, end: tell_end, deletions, log };
         (task, owner)
@@ -121,6 +127,11 @@ impl Task {
     /// Takes note of the end of the first process; the first note counts.
     pub(crate) fn note_exit(&self, exit: Exit) {
         let _ = self.exit.set(exit);
+    }
+
+    /// Takes note that everybody knows of the task's deletion.
+    pub(crate) fn note_deletion(&self) {
+        let _ = self.deletion_told.set(());
     }
 
     pub(crate) fn exit(&self) -> Option<Exit> {
@@ -253,11 +264,31 @@ impl Owner {
             }
             Err(error) => return (Err(self.why_not_deleted(shim, error).await), None),
         };
-        let ((), removed) = tokio::join!(self.dismiss(shim), self.remove_bundle());
+        let removed = if self.task.program() == self.engine.config.own_shim {
+            tokio::join!(self.dismiss(shim), self.remove_bundle()).1
+        } else {
+            self.part_from(shim, exit).await
+        };
         if let Err(error) = removed {
             tracing::error!(task = %self.task.key(), "cannot remove the bundle: {}", error.chain());
         }
         (result, Some(exit))
+    }
+
+    /// Ends a shim that somebody else wrote, one step after the other: told to end, it may drop the event of
+    /// the deletion, and it finds the socket that it has to remove through its bundle.
+    async fn part_from(&self, shim: &Shim, exit: Exit) -> Result<()> {
+        if !self.engine.registry.shares(shim, self.task.key()) {
+            let told = self.task.deletion_told.wait();
+            let _ = tokio::time::timeout(LAST_EVENT, told).await;
+            self.dismiss(shim).await;
+            let _ = tokio::time::timeout(self.engine.config.timeouts.shutdown, shim.closed()).await;
+            if self.task.deletion_told.get().is_none() {
+                let container_id = self.task.key().id.to_string();
+                self.tell(Event::TaskDelete { container_id, exec_id: String::new(), exit });
+            }
+        }
+        self.remove_remains().await
     }
 
     /// The shim's error, as the one that clients act on: shims say only in words that a task runs.
@@ -302,7 +333,7 @@ impl Owner {
         blocking(move || {
             let answer = read_answer(&bundle).ok().flatten();
             if let Some(Ok(Socket::Path(path))) = answer.map(|answer| answer.socket())
-                && is_dead_socket(&path)
+                && is_dead_socket(&path).unwrap_or(false)
             {
                 // One that cannot be removed is in nobody's way: a name is free when nobody listens.
                 let _ = std::fs::remove_file(path);
@@ -362,11 +393,16 @@ impl Drop for Owner {
     }
 }
 
-/// Whether a path is a socket that nobody listens on. The path is a shim's word: it may be anything.
-fn is_dead_socket(path: &Path) -> bool {
-    let is_socket = path.symlink_metadata().is_ok_and(|found| found.file_type().is_socket());
-    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).is_err_and(refused)
+/// Whether a path is a socket that nobody listens on. The path is a shim's word: it may be anything. Never
+/// waits, not even for a listener that is stopped.
+fn is_dead_socket(path: &Path) -> io::Result<bool> {
+    if !path.symlink_metadata()?.file_type().is_socket() {
+        return Ok(false);
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let connected = rustix::net::connect(&socket, &SocketAddrUnix::new(path)?);
+    Ok(connected == Err(rustix::io::Errno::CONNREFUSED))
 }
 
 fn unseen(pid: u32) -> Exit {

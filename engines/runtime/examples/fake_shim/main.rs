@@ -210,7 +210,7 @@ impl Shim {
             "Start" => self.start(payload),
             "Wait" => self.wait().await,
             "Kill" => self.kill(payload),
-            "Delete" => self.delete(),
+            "Delete" => self.delete().await,
             "Shutdown" => {
                 let stop = Arc::clone(&self.stop);
                 tokio::spawn(async move { stop.send_replace(true) });
@@ -263,18 +263,20 @@ impl Shim {
             if let Some(task) = shim.task.lock().unwrap().as_mut() {
                 task.exit = Some((status, at));
             }
-            handle.block_on(shim.tell_exit(pid, status, at));
+            let exit = berth_types::Exit { pid, status, at };
+            handle.block_on(shim.tell(shim.exit_of_init(exit)));
         });
         let _ = request;
         Ok(wire::CreateTaskResponse { pid }.encode_to_vec())
     }
 
-    async fn tell_exit(&self, pid: u32, status: u32, at: SystemTime) {
-        let exit = berth_types::Exit { pid, status, at };
-        let event =
-            berth_types::Event::TaskExit { container_id: self.id.clone(), exec_id: self.id.clone(), exit };
+    fn exit_of_init(&self, exit: berth_types::Exit) -> berth_types::Event {
+        berth_types::Event::TaskExit { container_id: self.id.clone(), exec_id: self.id.clone(), exit }
+    }
+
+    async fn tell(&self, event: berth_types::Event) {
         let namespace = self.namespace.parse().unwrap();
-        let envelope = berth_types::Envelope { timestamp: at, namespace, event };
+        let envelope = berth_types::Envelope { timestamp: SystemTime::now(), namespace, event };
         let envelope = Some(proto::convert::envelope(envelope));
         let request = proto::containerd::services::events::ttrpc::v1::ForwardRequest { envelope };
         let address = std::env::var("TTRPC_ADDRESS").unwrap();
@@ -318,7 +320,7 @@ impl Shim {
         })
     }
 
-    fn delete(&self) -> Result<Vec<u8>, Status> {
+    async fn delete(&self) -> Result<Vec<u8>, Status> {
         let (pid, exit) = self.with(|task| {
             if task.running && task.exit.is_none() {
                 return Err(Status::new(Code::Unknown, "cannot delete a running process"));
@@ -330,6 +332,9 @@ impl Shim {
         })?;
         *self.task.lock().unwrap() = None;
         let (exit_status, at) = exit.unwrap_or((0, SystemTime::now()));
+        let exit = berth_types::Exit { pid, status: exit_status, at };
+        let (container_id, exec_id) = (self.id.clone(), String::new());
+        self.tell(berth_types::Event::TaskDelete { container_id, exec_id, exit }).await;
         let exited_at = proto::convert::timestamp(at);
         Ok(wire::DeleteResponse { pid, exit_status, exited_at }.encode_to_vec())
     }

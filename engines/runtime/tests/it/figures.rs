@@ -98,5 +98,5 @@ async fn figures_of_a_recovery() {
         }))
         .await;
     }
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }

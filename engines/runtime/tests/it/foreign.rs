@@ -103,7 +103,7 @@ async fn lives(shim: &Path, older: bool) {
     assert_eq!(std::fs::read(&stdout).unwrap(), b"hello\n");
     events.next("/tasks/delete").await;
     assert_eq!(events.topics_so_far(), Vec::<String>::new());
-    world.nothing_is_left();
+    world.nothing_is_left().await;
     no_socket_is_left(&world);
 }
 
@@ -128,14 +128,29 @@ async fn dies(shim: &Path, older: bool) {
     let pid = tasks.create(request).await.unwrap();
     tasks.start(&ProcessRef::init(id.clone())).await.unwrap();
     let container = Watched::open(pid).unwrap();
+    let socket = socket_of(&world.bundle(&id));
+    assert!(socket.exists(), "{}", socket.display());
     let parent = parent_of(pid);
     Watched::open(parent).unwrap().signal(rustix::process::Signal::KILL);
     let Event::TaskExit { exit, .. } = events.next("/tasks/exit").await.event else { panic!() };
     assert_eq!((exit.status, exit.pid), (137, pid));
     events.next("/tasks/delete").await;
     assert!(container.ends_within(Duration::from_secs(5)));
-    world.nothing_is_left();
+    world.nothing_is_left().await;
     no_socket_is_left(&world);
+    assert!(!socket.exists(), "{}", socket.display());
+}
+
+/// Where a bundle's shim listens.
+fn socket_of(bundle: &Path) -> PathBuf {
+    let answer = std::fs::read_to_string(bundle.join("bootstrap.json"));
+    let address = match &answer {
+        Ok(json) => {
+            serde_json::from_str::<serde_json::Value>(json).unwrap()["address"].as_str().unwrap().into()
+        }
+        Err(_) => std::fs::read_to_string(bundle.join("address")).unwrap(),
+    };
+    PathBuf::from(address.trim_start_matches("unix://"))
 }
 
 fn parent_of(pid: u32) -> u32 {
@@ -228,5 +243,5 @@ async fn two_containers_of_a_pod_share_a_shim_and_part_in_any_order() {
         tasks.delete(id).await.unwrap();
     }
     assert!(Watched::open(parents[0]).is_none_or(|shim| shim.ends_within(Duration::from_secs(10))));
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }

@@ -56,8 +56,8 @@ async fn live(behaviour: &str) {
     assert_eq!(tasks.delete(&id).await.unwrap().status, 143);
     assert_eq!(tasks.delete(&id).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert_eq!(tasks.state(&init).await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert!(events.topics_so_far().is_empty(), "a shim that ends when told is no lost one");
-    world.nothing_is_left();
+    assert_eq!(events.topics_so_far(), ["/tasks/delete"], "told once, by the shim");
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -102,7 +102,7 @@ async fn a_name_is_free_again_after_a_deletion() {
         assert_eq!(tasks.wait(&ProcessRef::init(id.clone())).await.unwrap().status, 137);
         tasks.delete(&id).await.unwrap();
     }
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn a_client_that_gives_up_leaves_a_whole_task() {
     };
     assert_eq!(state.status, ProcessStatus::Created);
     tasks.delete(&id).await.unwrap();
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn fails(behaviour: &str) -> berth_types::Error {
     assert_eq!(tasks.state(&ProcessRef::init(id.clone())).await.unwrap_err().kind(), ErrorKind::NotFound);
     assert!(tasks.list().await.unwrap().is_empty());
     assert!(events.topics_so_far().is_empty(), "a task that never was has no end");
-    world.nothing_is_left();
+    world.nothing_is_left().await;
     error
 }
 
@@ -72,7 +72,7 @@ async fn a_missing_shim_or_container_is_named() {
     let id = world.container("c", "io.containerd.nothing.v1".as_ref(), "{}").await;
     let error = tasks.create(plain(&id)).await.unwrap_err();
     assert!(error.chain().contains("containerd-shim-nothing-v1"), "{}", error.chain());
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_shim_that_is_killed_takes_its_container_with_it_within_a_second() {
     assert_eq!(waiting.await.unwrap().unwrap().status, 137);
     assert!(container.ends_within(Duration::from_secs(1)));
     assert_eq!(tasks.delete(&id).await.unwrap_err().kind(), ErrorKind::NotFound);
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn an_exit_that_was_told_is_not_told_again_when_the_shim_dies() {
     Watched::open(shim).unwrap().signal(rustix::process::Signal::KILL);
     let Event::TaskDelete { exit, .. } = events.next("/tasks/delete").await.event else { panic!() };
     assert_eq!(exit.status, 143);
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -135,5 +135,5 @@ async fn a_cleaning_up_that_hangs_still_ends_the_container() {
     assert_eq!(exit.status, 255);
     assert!(container.ends_within(Duration::from_secs(1)));
     events.next("/tasks/delete").await;
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }

@@ -45,7 +45,7 @@ async fn survives(behaviour: &str) {
     for id in [&lives, &ends] {
         tasks.delete(id).await.unwrap();
     }
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn only_a_shim_that_is_gone_is_cleaned_up_after() {
         tasks.delete(id).await.unwrap();
     }
     assert_eq!(exit.await.unwrap().status, 137);
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -135,7 +135,7 @@ async fn what_a_daemon_left_that_ended_while_it_made_a_task_is_cleaned_up() {
     std::fs::create_dir_all(work).unwrap();
     let recovery = runtime.recover().await.unwrap();
     assert_eq!(recovery, Recovery { alive: 0, gone: 2, unknown: 0 });
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -164,5 +164,5 @@ async fn a_hundred_shims_are_taken_up_at_once() {
         tasks.delete(id).await.unwrap();
     }))
     .await;
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }

@@ -71,7 +71,7 @@ async fn a_container_that_wants_to_run_is_started_counted_and_stopped() {
     };
     tokio::time::timeout(Duration::from_secs(30), gone).await.unwrap();
     monitor.abort();
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn a_container_without_a_task_is_started_unless_a_person_stopped_it() {
             assert!(tasks.state(&init).await.is_err());
             monitor.abort();
         }
-        world.nothing_is_left();
+        world.nothing_is_left().await;
     }
 }
 
@@ -119,5 +119,5 @@ async fn a_task_that_was_made_and_never_started_is_replaced_but_not_at_the_first
     tasks.kill(&init, 9, KillTarget::All).await.unwrap();
     tasks.wait(&init).await.unwrap();
     tasks.delete(&id).await.unwrap();
-    world.nothing_is_left();
+    world.nothing_is_left().await;
 }

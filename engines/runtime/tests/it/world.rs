@@ -18,7 +18,7 @@ use berth_types::{
 };
 use futures::StreamExt;
 use prost::Message;
-use testkit::Scratch;
+use testkit::{Leftovers, Scratch};
 use tokio::net::UnixListener;
 use tokio::task::AbortHandle;
 
@@ -182,14 +182,26 @@ impl World {
         Listener(self.exchange.subscribe(Filters::default()).await.unwrap())
     }
 
-    /// No bundle, no work folder, no process, no mount.
-    pub(crate) fn nothing_is_left(&self) {
-        testkit::Leftovers::none(&self.scratch);
-        for folder in [&self.config.state, &self.config.root] {
-            let folder = folder.join(berth_runtime::FOLDER).join(self.namespace().as_str());
-            let left: Vec<_> = std::fs::read_dir(&folder).into_iter().flatten().flatten().collect();
-            assert!(left.is_empty(), "left in {}: {left:?}", folder.display());
-        }
+    /// No bundle, no work folder, no process, no mount. What is being removed has its time: the engine goes
+    /// on meanwhile.
+    pub(crate) async fn nothing_is_left(&self) {
+        let removed = async {
+            while Leftovers::of(&self.scratch) != Leftovers::default() || !self.folders().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let _ = tokio::time::timeout(testkit::wait::SOON, removed).await;
+        let folders = self.folders();
+        assert!(folders.is_empty(), "left: {folders:?}");
+        assert_eq!(Leftovers::of(&self.scratch), Leftovers::default());
+    }
+
+    /// Bundles and work folders.
+    fn folders(&self) -> Vec<PathBuf> {
+        let parents = [&self.config.state, &self.config.root];
+        let parents = parents.map(|at| at.join(berth_runtime::FOLDER).join(self.namespace().as_str()));
+        let entries = parents.iter().flat_map(std::fs::read_dir).flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
     }
 }
 
