@@ -66,7 +66,7 @@ pub const MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Names of capabilities.
-pub const CAPABILITIES: &[&str] = &crate::plan::CAPABILITIES;
+pub const CAPABILITIES: &[&str] = &berth_oci::runtime::Capabilities::NAMES;
 
 /// Actions of a filter.
 pub const SECCOMP_ACTIONS: &[&str] = &[

@@ -3,58 +3,13 @@
 use berth_oci::runtime::{Capabilities, default};
 use berth_types::{Error, Result};
 
-/// Every capability that Linux has, by number (capabilities(7)).
-const ALL: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// The capabilities that there are to give: the kernel's, less those that this process and what it starts cannot have
 /// (capabilities(7), the bounding set), as in a container or beneath a hardened service manager.
 pub fn known() -> Vec<String> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
     let bounding = bounding.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX);
-    let granted = ALL.iter().enumerate().filter(|(number, _)| bounding & (1 << number) != 0);
+    let granted = Capabilities::NAMES.iter().enumerate().filter(|(number, _)| bounding & (1 << number) != 0);
     granted.map(|(_, name)| (*name).to_owned()).collect()
 }
 
@@ -90,7 +45,7 @@ fn names(list: &[String]) -> Result<Vec<String>> {
             return Ok(upper);
         }
         let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
-        if ALL.contains(&name.as_str()) {
+        if Capabilities::NAMES.contains(&name.as_str()) {
             Ok(name)
         } else {
             Err(Error::invalid_argument(format!("Unknown capability: \"{text}\"")))

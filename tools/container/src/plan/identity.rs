@@ -6,51 +6,6 @@ use berth_sys::child::CapabilityMasks;
 use super::Capabilities;
 use crate::error::{Error, Result};
 
-/// Names of capabilities(7) by number.
-pub(crate) const CAPABILITIES: [&str; 41] = [
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-];
-
 /// Names of getrlimit(2) by number, as the generic architectures have them.
 pub(crate) const LIMITS: [&str; 16] = [
     "RLIMIT_CPU",
@@ -83,7 +38,7 @@ pub(super) fn capabilities(
     let mut mask = |names: &[String]| -> u64 {
         let mut mask = 0;
         for name in names {
-            match CAPABILITIES.iter().position(|known| known == name) {
+            match runtime::Capabilities::NAMES.iter().position(|known| known == name) {
                 Some(number) if number as u32 <= last => mask |= 1 << number,
                 _ => {
                     let warning = format!("capability {name} is unknown or not available here; left out");

@@ -19,7 +19,6 @@ use std::os::fd::OwnedFd;
 use berth_sys::child::{BpfInstruction, CapabilityMasks, SchedAttributes};
 
 pub(crate) use self::build::{Birth, Joining, Setting, device_list, exec, init, relative};
-pub(crate) use self::identity::CAPABILITIES;
 
 /// Everything for one new process.
 pub(crate) struct Plan {
