@@ -1,7 +1,8 @@
 //! Who may import whom, read from the folders: base → tools → { stores, engines, faces } → bins.
 //!
 //! Crates of stores, engines and faces never see one another: they meet in berth-core. The wire
-//! (berth-proto) is known to faces, to the runtime engine and to binaries, and to nobody else.
+//! (berth-proto) is known to faces, to the runtime engine and to binaries, and to nobody else but
+//! berth-cgroup, whose figures are messages of it.
 
 use std::path::Path;
 use std::process::Command;
@@ -73,7 +74,8 @@ fn objection(member: &Member, target: &Member, development: bool) -> Option<Stri
     if sideways && to == from && !development {
         return Some("crates of this rank meet in berth-core".to_owned());
     }
-    let wire = matches!(member.layer, Layer::Faces | Layer::Bins) || member.name == "berth-runtime";
+    let wire = matches!(member.layer, Layer::Faces | Layer::Bins)
+        || matches!(member.name.as_str(), "berth-runtime" | "berth-cgroup");
     if target.name == "berth-proto" && !wire && !development {
         return Some("the wire stays in faces and the runtime".to_owned());
     }

@@ -19,15 +19,11 @@ mod child;
 pub mod container;
 pub mod error;
 pub mod features;
-pub mod oom;
 mod plan;
 mod report;
 mod seccomp;
-pub mod stats;
 
 pub use container::{
     CgroupDriver, Container, Create, Deletion, Exec, Execed, Keyring, Made, RootSwitch, Stdio, Target,
 };
 pub use error::{Error, ErrorKind, Result};
-pub use oom::{Oom, OomEvents};
-pub use stats::Stats;

@@ -109,8 +109,8 @@ fn limits_are_set_and_changed_and_usage_is_told() {
     let mut sleeping = Sleeping::start(bundle);
     let container = sleeping.get();
     let limits = |container: &Container| match container.stats().unwrap() {
-        berth_container::Stats::V1(m) => (m.memory.unwrap().usage.unwrap().limit, m.pids.unwrap().limit),
-        berth_container::Stats::V2(m) => (m.memory.unwrap().usage_limit, m.pids.unwrap().limit),
+        berth_cgroup::Metrics::V1(m) => (m.memory.unwrap().usage.unwrap().limit, m.pids.unwrap().limit),
+        berth_cgroup::Metrics::V2(m) => (m.memory.unwrap().usage_limit, m.pids.unwrap().limit),
     };
     assert_eq!(limits(container), (64 << 20, 50));
     let mut change = berth_oci::runtime::Resources::default();

@@ -8,8 +8,8 @@ use proto::containerd::task::v3::WaitResponse;
 
 use super::task::{ProcessKey, State};
 use super::{Shim, Target};
-use crate::cgroup::OomWatch;
 use crate::children::Exited;
+use berth_cgroup::OomWatch;
 
 impl Shim {
     pub(super) fn reap(&mut self) {

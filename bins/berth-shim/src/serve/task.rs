@@ -18,11 +18,11 @@ use berth_types::{Error, ErrorKind, Result};
 use proto::containerd::v1::types::Status;
 
 use super::Shim;
-use crate::cgroup::{Cgroup, OomWatch};
 use crate::children::Exited;
 use crate::runtime::{Restore, Runtime};
 use crate::stdio::output::Output;
 use crate::stdio::{Plan, Streams};
+use berth_cgroup::{Cgroup, OomWatch};
 
 /// Names a process: a container's first one has no exec id.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

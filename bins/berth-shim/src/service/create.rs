@@ -13,7 +13,6 @@ use proto::containerd::task::v3::{CreateTaskRequest, CreateTaskResponse};
 
 use super::{release, reply, send_signal};
 use crate::bundle::Spec;
-use crate::cgroup::{Cgroup, OomWatch};
 use crate::children::Children;
 use crate::options;
 use crate::runtime::{self, ChildIo, Create, Place, Restore, Runtime, Spawned};
@@ -21,6 +20,7 @@ use crate::serve::Shim;
 use crate::serve::task::{Process, ProcessKey, State, Task};
 use crate::stdio::logger::LoggerProgram;
 use crate::stdio::{Handing, Owner, Plan, Streams};
+use berth_cgroup::{Cgroup, OomWatch};
 
 /// `Create`.
 pub(super) fn create(shim: &mut Shim, request: CreateTaskRequest, responder: Responder) {
@@ -199,14 +199,14 @@ fn account(made: &mut Made, pid: u32) {
             }
             made.cgroup = Some(cgroup);
         }
-        Err(error) => made.warnings.push(error),
+        Err(error) => made.warnings.push(Error::io("cannot find the container's cgroup", error)),
     }
 }
 
 /// The same for a container that has come back from a checkpoint.
 pub(super) fn account_restored(shim: &mut Shim, id: &str, pid: u32) {
     let found = Cgroup::of(pid).and_then(|cgroup| {
-        let watch = cgroup.watch_oom().map_err(|e| Error::io("cannot watch the container's memory", e))?;
+        let watch = cgroup.watch_oom()?;
         Ok((cgroup, watch))
     });
     match found {
@@ -216,7 +216,7 @@ pub(super) fn account_restored(shim: &mut Shim, id: &str, pid: u32) {
             }
             shim.watch_oom(id, watch);
         }
-        Err(error) => shim.log.warn(error.chain()),
+        Err(error) => shim.log.warn(Error::io("cannot watch the container's cgroup", error).chain()),
     }
 }
 

@@ -11,6 +11,7 @@ use proto::containerd::v1::types::ProcessInfo;
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::{reply, status, task, task_mut};
+use crate::cgroup;
 use crate::serve::Shim;
 use crate::serve::task::{ProcessKey, State};
 
@@ -92,7 +93,7 @@ pub(super) fn wait(shim: &mut Shim, request: &wire::WaitRequest, responder: Resp
 pub(super) fn stats(shim: &Shim, request: &wire::StatsRequest) -> Result<wire::StatsResponse> {
     let cgroup = task(shim, &request.id)?.cgroup.as_ref();
     let cgroup = cgroup.ok_or_else(|| Error::not_found("cgroup does not exist"))?;
-    Ok(wire::StatsResponse { stats: Some(any(cgroup.metrics()?)) })
+    Ok(wire::StatsResponse { stats: Some(any(cgroup::metrics(cgroup)?)) })
 }
 
 /// `Connect`.

@@ -3,8 +3,8 @@
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use berth_container::stats::{v1, v2};
-use berth_container::{Container, Oom, Stats};
+use berth_cgroup::{Metrics, v1_messages as v1, v2_messages as v2};
+use berth_container::Container;
 use berth_oci::runtime::Status;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
@@ -29,17 +29,15 @@ pub(super) fn events(globals: &args::Globals, wanted: &args::Events) -> Outcome 
         return Ok(0);
     }
     let interval = duration(&wanted.interval)?;
-    let mut oom = container.oom_events()?;
+    let mut oom = container.watch_oom()?;
     let mut next = Instant::now() + interval;
     loop {
         let left = next.saturating_duration_since(Instant::now());
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };
         // A signal only makes the loop turn once more.
         let _ = poll(&mut [PollFd::from_borrowed_fd(oom.as_fd(), PollFlags::IN)], Some(&left));
-        match oom.take() {
-            Ok(Oom::Killed) => print("oom", None),
-            Ok(Oom::Gone) => return Ok(0),
-            _ => {}
+        if oom.take() {
+            print("oom", None);
         }
         if container.status()? == Status::Stopped {
             return Ok(0);
@@ -66,21 +64,21 @@ fn duration(text: &str) -> Result<Duration, Failure> {
     if seconds > 0.0 { Duration::try_from_secs_f64(seconds).map_err(|_| bad()) } else { Err(bad()) }
 }
 
-fn figures(stats: &Stats) -> Value {
-    match stats {
-        Stats::V1(metrics) => of_v1(metrics),
-        Stats::V2(metrics) => of_v2(metrics),
+fn figures(metrics: &Metrics) -> Value {
+    match metrics {
+        Metrics::V1(metrics) => of_v1(metrics),
+        Metrics::V2(metrics) => of_v2(metrics),
     }
 }
 
 fn of_v1(metrics: &v1::Metrics) -> Value {
     let cpu = metrics.cpu.clone().unwrap_or_default();
     let (usage, throttle) = (cpu.usage.unwrap_or_default(), cpu.throttling.unwrap_or_default());
-    let memory = metrics.memory.clone().unwrap_or_default();
-    let pids = metrics.pids.clone().unwrap_or_default();
+    let memory = metrics.memory.unwrap_or_default();
+    let pids = metrics.pids.unwrap_or_default();
     let blkio = metrics.blkio.clone().unwrap_or_default();
     let entry = |e: &Option<v1::MemoryEntry>| {
-        let e = e.clone().unwrap_or_default();
+        let e = e.unwrap_or_default();
         json!({ "limit": e.limit, "usage": e.usage, "max": e.max, "failcnt": e.failcnt })
     };
     let entries = |all: &[v1::BlkIoEntry]| -> Value {
@@ -143,9 +141,9 @@ fn of_v1(metrics: &v1::Metrics) -> Value {
 const NANO: u64 = 1000;
 
 fn of_v2(metrics: &v2::Metrics) -> Value {
-    let cpu = metrics.cpu.clone().unwrap_or_default();
-    let memory = metrics.memory.clone().unwrap_or_default();
-    let pids = metrics.pids.clone().unwrap_or_default();
+    let cpu = metrics.cpu.unwrap_or_default();
+    let memory = metrics.memory.unwrap_or_default();
+    let pids = metrics.pids.unwrap_or_default();
     let usage = metrics.io.clone().unwrap_or_default().usage;
     let entries = |read: fn(&v2::IoEntry) -> u64, write: fn(&v2::IoEntry) -> u64| -> Value {
         let one = |e: &v2::IoEntry| {
@@ -154,7 +152,6 @@ fn of_v2(metrics: &v2::Metrics) -> Value {
         };
         usage.iter().flat_map(one).collect()
     };
-    let limit = |value: u64| if value == u64::MAX { 0 } else { value };
     json!({
         "cpu": {
             "usage": {
@@ -184,7 +181,7 @@ fn of_v2(metrics: &v2::Metrics) -> Value {
                 "unevictable": memory.unevictable
             }
         },
-        "pids": { "current": pids.current, "limit": limit(pids.limit) },
+        "pids": { "current": pids.current, "limit": pids.limit },
         "blkio": {
             "ioServiceBytesRecursive": entries(|e| e.rbytes, |e| e.wbytes),
             "ioServicedRecursive": entries(|e| e.rios, |e| e.wios)

@@ -35,8 +35,3 @@ pub(super) fn parse(text: &str) -> u64 {
         text => text.parse().unwrap_or(0),
     }
 }
-
-/// Lines of `key value`.
-pub(super) fn pairs(text: &str) -> impl Iterator<Item = (&str, u64)> {
-    text.lines().filter_map(|line| line.split_once(' ')).map(|(key, value)| (key, parse(value.trim())))
-}

@@ -14,8 +14,6 @@ mod file;
 mod freeze;
 mod layout;
 mod processes;
-mod stats_v1;
-mod stats_v2;
 mod systemd;
 mod v1;
 mod v2;
@@ -29,9 +27,7 @@ use berth_oci::runtime::Resources;
 use serde::{Deserialize, Serialize};
 
 use crate::container::CgroupDriver;
-use crate::error::{Doing as _, Error, Result};
-use crate::oom::OomEvents;
-use crate::stats::Stats;
+use crate::error::{Doing as _, Result};
 
 /// One mounted hierarchy of v1 (or the v2 one of a hybrid machine), and the container's place in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,22 +221,15 @@ impl Cgroup {
         processes::remove(self)
     }
 
-    /// What its processes have used.
-    pub(crate) fn stats(&self) -> Result<Stats> {
+    /// Where what its processes use is accounted.
+    pub(crate) fn accounts(&self) -> berth_cgroup::Cgroup {
         match &self.hierarchies {
-            Hierarchies::V2(own) => Ok(Stats::V2(Box::new(stats_v2::read(own)?))),
-            Hierarchies::V1(_) => Ok(Stats::V1(Box::new(stats_v1::read(self)?))),
-        }
-    }
-
-    /// News of processes killed for memory.
-    pub(crate) fn oom_events(&self) -> Result<OomEvents> {
-        match &self.hierarchies {
-            Hierarchies::V2(own) => OomEvents::v2(own),
-            Hierarchies::V1(_) => match self.controller("memory") {
-                Some(own) => OomEvents::v1(own),
-                None => Err(Error::Unsupported { what: "this machine has no memory cgroup".into() }),
-            },
+            Hierarchies::V2(own) => berth_cgroup::Cgroup::V2(own.clone()),
+            Hierarchies::V1(all) => berth_cgroup::Cgroup::V1(
+                all.iter()
+                    .flat_map(|h| h.controllers.iter().map(|name| (name.clone(), h.own.clone())))
+                    .collect(),
+            ),
         }
     }
 }

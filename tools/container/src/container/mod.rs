@@ -29,6 +29,7 @@ mod request;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use berth_cgroup::{Metrics, OomWatch};
 use berth_oci::runtime::{OCI_VERSION, Process, Resources, Spec, State, Status};
 
 use self::record::{Folder, Record};
@@ -36,8 +37,6 @@ pub use self::request::{
     CgroupDriver, Create, Deletion, Exec, Execed, Keyring, Made, RootSwitch, Stdio, Target,
 };
 use crate::error::{Doing as _, Result};
-use crate::oom::OomEvents;
-use crate::stats::Stats;
 
 /// A container: a folder below the state root, a first process, a cgroup.
 #[derive(Debug)]
@@ -208,12 +207,12 @@ impl Container {
     }
 
     /// What it has used.
-    pub fn stats(&self) -> Result<Stats> {
-        self.record.cgroup.stats()
+    pub fn stats(&self) -> Result<Metrics> {
+        self.record.cgroup.accounts().metrics().doing(|| "cannot read the container's cgroup")
     }
 
     /// A descriptor that becomes readable when the kernel killed something in it for memory.
-    pub fn oom_events(&self) -> Result<OomEvents> {
-        self.record.cgroup.oom_events()
+    pub fn watch_oom(&self) -> Result<OomWatch> {
+        self.record.cgroup.accounts().watch_oom().doing(|| "cannot watch the container's memory cgroup")
     }
 }

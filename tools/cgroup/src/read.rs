@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 /// A file's text; empty when the file does not exist.
-pub(super) fn text(folder: &Path, file: &str) -> io::Result<String> {
+pub(crate) fn text(folder: &Path, file: &str) -> io::Result<String> {
     match std::fs::read_to_string(folder.join(file)) {
         // A controller can be missing, and a cgroup can go while it is read.
         Err(error)
@@ -17,33 +17,33 @@ pub(super) fn text(folder: &Path, file: &str) -> io::Result<String> {
 }
 
 /// One number; `max`, which means no limit, is the largest, and what is missing is 0.
-pub(super) fn number(folder: &Path, file: &str) -> io::Result<u64> {
+pub(crate) fn number(folder: &Path, file: &str) -> io::Result<u64> {
     Ok(parse(text(folder, file)?.trim()))
 }
 
 /// A number as the kernel writes it.
-pub(super) fn parse(word: &str) -> u64 {
+pub(crate) fn parse(word: &str) -> u64 {
     if word == "max" { u64::MAX } else { word.parse().unwrap_or(0) }
 }
 
 /// Lines of `NAME NUMBER`.
 #[derive(Debug, Default)]
-pub(super) struct Table(String);
+pub(crate) struct Table(String);
 
 impl Table {
     /// Reads a file of that form.
-    pub(super) fn read(folder: &Path, file: &str) -> io::Result<Self> {
+    pub(crate) fn read(folder: &Path, file: &str) -> io::Result<Self> {
         text(folder, file).map(Self)
     }
 
     /// The number of a name; 0 when there is none.
-    pub(super) fn number(&self, name: &str) -> u64 {
+    pub(crate) fn number(&self, name: &str) -> u64 {
         let mut pairs = self.0.lines().filter_map(|line| line.split_once(' '));
         pairs.find(|(key, _)| *key == name).map_or(0, |(_, value)| parse(value.trim()))
     }
 
     /// Whether there was nothing to read.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }

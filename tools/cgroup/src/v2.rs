@@ -3,16 +3,15 @@
 use std::io;
 use std::path::Path;
 
-use berth_proto as proto;
-use proto::io::containerd::cgroups::v2::{
+use berth_proto::io::containerd::cgroups::v2::{
     CpuStat, HugeTlbStat, IoEntry, IoStat, MemoryEvents, MemoryStat, Metrics, PidsStat, PsiData, PsiStats,
     RdmaEntry, RdmaStat,
 };
 
-use super::read::{Table, number, parse, text};
+use crate::read::{Table, number, parse, text};
 
 /// All figures.
-pub(super) fn metrics(folder: &Path) -> io::Result<Metrics> {
+pub(crate) fn metrics(folder: &Path) -> io::Result<Metrics> {
     Ok(Metrics {
         pids: Some(PidsStat {
             current: number(folder, "pids.current")?,

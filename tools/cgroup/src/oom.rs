@@ -8,11 +8,12 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use super::read::Table;
+use crate::read::Table;
 
-/// A descriptor that becomes readable, edge by edge, when the cgroup has something to tell.
+/// A descriptor that becomes readable, edge by edge, when the cgroup has something to tell: then ask
+/// [`OomWatch::take`].
 #[derive(Debug)]
-pub(crate) struct OomWatch {
+pub struct OomWatch {
     fd: OwnedFd,
     folder: PathBuf,
     source: Source,
@@ -27,7 +28,7 @@ enum Source {
 }
 
 impl OomWatch {
-    pub(super) fn v1(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn v1(folder: &Path) -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let control =
             openat(CWD, folder.join("memory.oom_control"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
@@ -36,14 +37,14 @@ impl OomWatch {
         Ok(Self { fd, folder: folder.to_owned(), source: Source::V1 })
     }
 
-    pub(super) fn v2(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn v2(folder: &Path) -> io::Result<Self> {
         let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         inotify::add_watch(&fd, folder.join("memory.events"), inotify::WatchFlags::MODIFY)?;
         Ok(Self { fd, folder: folder.to_owned(), source: Source::V2 { kills: 0 } })
     }
 
     /// Whether something was killed for memory since the last call. Never blocks.
-    pub(crate) fn take(&mut self) -> bool {
+    pub fn take(&mut self) -> bool {
         let mut bytes = [0; 1024];
         let mut rang = false;
         while rustix::io::read(&self.fd, &mut bytes).is_ok_and(|count| count > 0) {

@@ -4,19 +4,18 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use berth_proto as proto;
-use proto::io::containerd::cgroups::v1::{
+use berth_proto::io::containerd::cgroups::v1::{
     BlkIoEntry, BlkIoStat, CpuStat, CpuUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat,
     Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 
-use super::read::{Table, number, parse, text};
+use crate::read::{Table, number, parse, text};
 
 /// A kernel tick of `cpuacct.stat` in nanoseconds; the unit has been 1/100 s on every Linux that there is.
 const TICK: u64 = 10_000_000;
 
 /// All figures.
-pub(super) fn metrics(controllers: &BTreeMap<String, PathBuf>) -> io::Result<Metrics> {
+pub(crate) fn metrics(controllers: &BTreeMap<String, PathBuf>) -> io::Result<Metrics> {
     let folder = |name: &str| controllers.get(name).filter(|path| path.is_dir());
     let mut metrics = Metrics::default();
     if let Some(pids) = folder("pids") {
