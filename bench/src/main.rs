@@ -2,8 +2,10 @@
 //!
 //! Every round runs the same step on one subject after the other, so that what the machine does meanwhile meets
 //! both. Printed are medians with their spread (the tenth and ninetieth percentile) and the ratio of the medians.
-//! `cargo bench-berth` runs all, `cargo bench-berth start exec` some; `--write FILE` keeps the table as a page.
+//! `cargo bench-berth` runs all, `cargo bench-berth start exec` some; `--write FILE` puts the table into a page.
+//! The programs are those beside this one: `cargo build --release` first.
 
+mod machine;
 mod measure;
 mod memory;
 mod scenario;
@@ -12,7 +14,7 @@ mod table;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::scenario::Scenario;
@@ -26,13 +28,19 @@ struct Arguments {
     /// How often each step runs on each subject.
     #[arg(long, default_value_t = 20)]
     rounds: usize,
-    /// Where to keep the table, as Markdown.
+    /// The page whose table is to be replaced, as Markdown.
     #[arg(long)]
     write: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    for program in ["berth", "berthd", "berth-shim"] {
+        testkit::programs::own(program)
+            .with_context(|| format!("{program} is not beside this program: cargo build --release"))?;
+    }
+    machine::set_up()?;
+    println!("{}", machine::description());
     let mut table = Table::default();
     let chosen = if arguments.scenarios.is_empty() { Scenario::all() } else { arguments.scenarios };
     for scenario in chosen {

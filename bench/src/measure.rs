@@ -32,11 +32,23 @@ impl Samples {
 
     /// `MEDIAN (P10–P90)`; a single sample stands alone.
     pub(crate) fn text(&self) -> String {
-        match self.0.len() {
-            0 => "–".to_owned(),
-            1 => format!("{:.1}", self.median()),
-            _ => format!("{:.1} ({:.1}–{:.1})", self.median(), self.quantile(0.1), self.quantile(0.9)),
+        if self.0.is_empty() { "–".to_owned() } else { self.text_around(self.median()) }
+    }
+
+    /// The same around another middle.
+    pub(crate) fn text_around(&self, middle: f64) -> String {
+        let (low, high) = (self.quantile(0.1), self.quantile(0.9));
+        // As many digits as say something.
+        let digits = usize::from(middle < 1000.0);
+        if self.0.len() < 2 {
+            return format!("{middle:.digits$}");
         }
+        format!("{middle:.digits$} ({low:.digits$}–{high:.digits$})")
+    }
+
+    /// The quotient of each with the other's of the same round.
+    pub(crate) fn over(&self, others: &Self) -> Self {
+        Self(self.0.iter().zip(&others.0).map(|(one, other)| one / other).collect())
     }
 }
 

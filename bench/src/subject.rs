@@ -3,6 +3,8 @@
 use anyhow::{Context, Result};
 use testkit::{Daemon, Invocation, Kind, Setup, image, programs};
 
+use crate::machine;
+
 /// The image that every scenario runs.
 pub(crate) const IMAGE: &str = "berth.test/busybox:1";
 
@@ -28,7 +30,11 @@ impl Subject {
 
     /// A fresh daemon.
     pub(crate) fn empty(kind: Kind) -> Result<Self> {
-        let setup = Setup { log_level: Some("info".to_owned()), ..Setup::default() };
+        let setup = Setup {
+            log_level: Some("info".to_owned()),
+            before: Some(machine::fresh_root),
+            ..Setup::default()
+        };
         let daemon = Daemon::with(kind, setup)?;
         Ok(Self { daemon, kind })
     }
@@ -51,9 +57,14 @@ impl Subject {
     pub(crate) fn start_container(&self, id: &str, words: &[&str]) -> Result<Invocation> {
         Ok(match self.kind {
             Kind::Berth => self.berth()?.args(["run", "-d", "--network", "none", "--name", id, IMAGE]),
-            _ => self.ctr()?.args(["run", "-d", "--null-io", IMAGE, id]),
+            _ => return self.start_with_ctr(id, words),
         }
         .args(words))
+    }
+
+    /// The same with `ctr`, for what `ctr` is to find under that id.
+    pub(crate) fn start_with_ctr(&self, id: &str, words: &[&str]) -> Result<Invocation> {
+        Ok(self.ctr()?.args(["run", "-d", "--null-io", IMAGE, id]).args(words))
     }
 
     /// Runs `words` in a running container.
@@ -69,10 +80,15 @@ impl Subject {
     pub(crate) fn remove(&self, id: &str) -> Result<()> {
         if self.kind == Kind::Berth {
             self.berth()?.args(["rm", "-f", id]).ok();
-        } else {
-            self.ctr()?.args(["tasks", "delete", "--force", id]).ok();
-            self.ctr()?.args(["containers", "delete", id]).ok();
+            return Ok(());
         }
+        self.remove_with_ctr(id)
+    }
+
+    /// Ends and removes a running container that `ctr` started.
+    pub(crate) fn remove_with_ctr(&self, id: &str) -> Result<()> {
+        self.ctr()?.args(["tasks", "delete", "--force", id]).ok();
+        self.ctr()?.args(["containers", "delete", id]).ok();
         Ok(())
     }
 

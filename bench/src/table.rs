@@ -1,11 +1,16 @@
-//! The table of all figures, printed as they come and kept as a page.
+//! The table of all figures, printed as they come and kept in a page.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use crate::machine;
 use crate::measure::Samples;
+
+/// Between these lines a page's table is replaced.
+const BEGIN: &str = "<!-- figures: written by bench -->";
+const END: &str = "<!-- end of figures -->";
 
 /// Everything that was measured.
 #[derive(Default)]
@@ -32,12 +37,14 @@ pub(crate) enum Better {
 }
 
 impl Row {
-    /// How many times better berth is.
-    fn ratio(&self) -> f64 {
-        match self.better {
-            Better::Less => self.containerd.median() / self.berth.median(),
-            Better::More => self.berth.median() / self.containerd.median(),
-        }
+    /// How many times better berth is: of the medians, and the spread of the rounds' own; nothing without a peer.
+    fn ratio(&self) -> String {
+        let (more, less) = match self.better {
+            Better::Less => (&self.containerd, &self.berth),
+            Better::More => (&self.berth, &self.containerd),
+        };
+        let ratio = more.median() / less.median();
+        if ratio.is_nan() { "–".to_owned() } else { more.over(less).text_around(ratio) }
     }
 }
 
@@ -51,7 +58,7 @@ impl Table {
     ) {
         let row = Row { scenario, figure: figure.to_owned(), unit, berth, containerd, better };
         println!(
-            "{:<10} {:<46} berth {:>24}  containerd {:>24} {:<6} × {:.1}",
+            "{:<9} {:<46} berth {:>20}  containerd {:>20} {:<4} × {}",
             row.scenario,
             row.figure,
             row.berth.text(),
@@ -62,20 +69,27 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Writes the table as Markdown.
+    /// Writes the table as Markdown: between the marks of a page that has them, else as a page of its own.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let mut text = String::from(
-            "| | figure | berth | containerd 2.3.4, runc | unit | times better |\n|---|---|---|---|---|---|\n",
+        let mut table = format!(
+            "{BEGIN}\n{}, {}.\n\n| | figure | unit | berth | containerd 2.3.4, runc | times better |\n\
+             |---|---|---|---|---|---|\n",
+            machine::description(),
+            jiff::Timestamp::now().strftime("%Y-%m-%d")
         );
         for row in &self.rows {
             let Row { scenario, figure, unit, berth, containerd, .. } = row;
-            let (berth, containerd) = (berth.text(), containerd.text());
-            writeln!(
-                text,
-                "| {scenario} | {figure} | {berth} | {containerd} | {unit} | {:.1} |",
-                row.ratio()
-            )?;
+            let (berth, containerd, ratio) = (berth.text(), containerd.text(), row.ratio());
+            writeln!(table, "| {scenario} | {figure} | {unit} | {berth} | {containerd} | {ratio} |")?;
         }
-        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        table.push_str(END);
+        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let page = match (old.find(BEGIN), old.find(END)) {
+            (Some(begin), Some(end)) if begin < end => {
+                format!("{}{table}{}", &old[..begin], &old[end + END.len()..])
+            }
+            _ => table + "\n",
+        };
+        std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
     }
 }

@@ -1,5 +1,7 @@
 //! What the daemon takes when idle, after a thousand runs, and what each running container adds.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use testkit::{Daemon, Kind, processes};
 
@@ -9,10 +11,14 @@ use crate::memory::Memory;
 use crate::subject::{self, Subject};
 use crate::table::{Better, Table};
 
-const RUNS: usize = 1000;
+/// Runs for each round, of which there are twenty unless told otherwise.
+const RUNS: usize = 50;
+/// How long a daemon is left alone before it is looked at: idle threads have ended by then.
+const REST: Duration = Duration::from_secs(5);
 
-pub(super) fn run(table: &mut Table) -> Result<()> {
+pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     let subjects = [Subject::empty(Kind::Berth)?, Subject::empty(Kind::Containerd)?];
+    rest()?;
     add(table, "daemon, idle", subjects.iter().map(|subject| daemon(&subject.daemon)))?;
     drop(subjects);
 
@@ -23,11 +29,22 @@ pub(super) fn run(table: &mut Table) -> Result<()> {
     add(table, "per running container (its shim)", subjects.iter().map(per_container))?;
     for subject in &subjects {
         fleet::remove(subject)?;
-        for run in 0..RUNS {
+    }
+    let runs = rounds * RUNS;
+    for run in 0..runs {
+        for subject in &subjects {
             subject.run(&format!("run-{run}"), &["true"])?.ok();
         }
     }
-    add(table, "daemon, after 1000 runs", subjects.iter().map(|subject| daemon(&subject.daemon)))
+    rest()?;
+    let what = format!("daemon, after {} runs", runs + fleet::SIZE);
+    add(table, &what, subjects.iter().map(|subject| daemon(&subject.daemon)))
+}
+
+fn rest() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(tokio::time::sleep(REST));
+    Ok(())
 }
 
 fn add(table: &mut Table, what: &str, memory: impl Iterator<Item = Result<Memory>>) -> Result<()> {

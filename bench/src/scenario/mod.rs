@@ -44,7 +44,7 @@ impl Scenario {
             Self::Start => start::run(rounds, table),
             Self::Exec => exec::run(rounds, table),
             Self::Fleet => fleet::run(rounds, table),
-            Self::Memory => memory::run(table),
+            Self::Memory => memory::run(rounds, table),
             Self::Restart => restart::run(rounds, table),
             Self::Import => import::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),

@@ -1,6 +1,8 @@
 //! The words that are understood.
 
-use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{Args, FromArgMatches as _, Parser, Subcommand};
 
 use crate::commands::*;
 
@@ -20,6 +22,43 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// Understands the words of a command, the program's name first.
+    ///
+    /// To know all commands and their flags takes longer than some of them run. So the words are first read by one
+    /// that knows only the command which they seem to name; whatever it does not take, the whole one judges.
+    pub(crate) fn read(words: &[OsString]) -> Result<Self, clap::Error> {
+        Self::read_one(words).map_or_else(|| Self::try_parse_from(words), Ok)
+    }
+
+    fn read_one(words: &[OsString]) -> Option<Self> {
+        let one = words.iter().find_map(|word| alone(word.to_str()?))?;
+        let all = clap::Command::new("berth").version("").disable_version_flag(true);
+        let all = all.args_override_self(true).subcommand_required(true);
+        let mut matches = Global::augment_args(all).subcommand(one).try_get_matches_from(words).ok()?;
+        Self::from_arg_matches_mut(&mut matches).ok()
+    }
+}
+
+/// A command that scripts call in a hurry, without its words of help.
+fn alone(name: &str) -> Option<clap::Command> {
+    let command = clap::Command::new;
+    Some(match name {
+        "run" => run::Run::augment_args(command("run").disable_help_flag(true)),
+        "create" => create::Create::augment_args(command("create").disable_help_flag(true)),
+        "exec" => exec::Exec::augment_args(command("exec")),
+        "ps" => ps::Ps::augment_args(command("ps")),
+        "start" => start::Start::augment_args(command("start")),
+        "stop" => stop::Stop::augment_args(command("stop")),
+        "kill" => stop::Kill::augment_args(command("kill")),
+        "wait" => stop::Wait::augment_args(command("wait")),
+        "rm" => rm::Rm::augment_args(command("rm")),
+        "logs" => logs::Logs::augment_args(command("logs")),
+        "inspect" => inspect::Inspect::augment_args(command("inspect")),
+        _ => return None,
+    })
 }
 
 /// Which daemon, which namespace.
@@ -166,6 +205,36 @@ mod tests {
         let text = format!("{:?}", cli.command);
         assert!(text.contains(r#"words: ["image", "ls", "--rm", "-la", "--", "x"]"#), "{text}");
         assert_eq!(cli.global.namespace.as_deref(), Some("x"));
+    }
+
+    #[test]
+    fn a_command_read_alone_is_what_the_whole_reads() {
+        for line in [
+            "berth -n x run --rm -it -e A=b image ls --rm -- x",
+            "berth --namespace=run exec -w / c true",
+            "berth rm -f a b",
+            "berth logs --tail 5 run",
+            "berth start -n run -a c",
+            "berth ps -aq --filter name=exec",
+            "berth stop c",
+            "berth kill -s HUP c",
+            "berth inspect --type image run",
+        ] {
+            let words: Vec<OsString> = line.split(' ').map(Into::into).collect();
+            let whole = Cli::try_parse_from(&words).map(|cli| format!("{cli:?}")).ok();
+            if let Some(alone) = Cli::read_one(&words) {
+                assert_eq!(Some(format!("{alone:?}")), whole, "{line}");
+            }
+            assert_eq!(Cli::read(&words).map(|cli| format!("{cli:?}")).ok(), whole, "{line}");
+        }
+        let words = |line: &str| line.split(' ').map(Into::into).collect::<Vec<OsString>>();
+        assert!(Cli::read_one(&words("berth exec c true")).is_some());
+        // Not its to answer.
+        for line in
+            ["berth run --help", "berth images run", "berth run", "berth -v run", "berth rm --nonsense"]
+        {
+            assert!(Cli::read_one(&words(line)).is_none(), "{line}");
+        }
     }
 
     #[test]

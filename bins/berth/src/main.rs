@@ -24,8 +24,6 @@ mod unpack;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_default();
@@ -40,7 +38,8 @@ fn main() -> ExitCode {
         Some("oci") => return oci::run(words.collect()),
         _ => {}
     }
-    let cli = match cli::Cli::try_parse() {
+    let words: Vec<_> = std::env::args_os().collect();
+    let cli = match cli::Cli::read(&words) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -36,6 +36,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// How much it logs; `debug` without it.
     pub log_level: Option<String>,
+    /// What is done to its folder before it starts: mounting something there, for example.
+    pub before: Option<fn(&Scratch)>,
 }
 
 /// A daemon that runs. Dropping it kills it, every shim and container of it, and removes its folders.
@@ -74,6 +76,9 @@ impl Daemon {
         need::root()?;
         let program = kind.program()?;
         let scratch = Scratch::new();
+        if let Some(prepare) = setup.before {
+            prepare(&scratch);
+        }
         let mut daemon = Self { kind, program, child: None, setup, scratch };
         config::write(&daemon);
         daemon.launch();

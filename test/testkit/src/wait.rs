@@ -10,19 +10,23 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 /// How long to wait for anything that should happen at once on an idle machine. Tests run on busy ones.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// How often a condition without a descriptor is looked at.
+/// How long at most until a condition without a descriptor is looked at again.
 const AGAIN: Duration = Duration::from_millis(5);
+/// The part of the time waited so far after which it is looked at again: soon at first, so that a wait that is
+/// timed is not much longer than what it waits for.
+const PART: u32 = 20;
 
 /// Looks until `look` finds something. Panics with `what` when `limit` has passed.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + limit;
+    let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} for {what}");
-        pause(&mut [], AGAIN);
+        let waited = began.elapsed();
+        assert!(waited < limit, "waited {limit:?} for {what}");
+        pause(&mut [], (waited / PART).clamp(AGAIN / 50, AGAIN));
     }
 }
 

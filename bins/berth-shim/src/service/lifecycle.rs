@@ -113,13 +113,16 @@ fn delete_container(shim: &mut Shim, key: ProcessKey, responder: Responder) {
     let (runtime, rootfs, id) = (task.runtime.clone(), task.bundle.join("rootfs"), task.id.clone());
     shim.jobs.run(move || {
         let deleted = runtime.delete(&id, Running::Spare);
-        let unmounted = berth_sys::mount::unmount_all(&rootfs)
+        let unmounted = berth_sys::mount::detach_all(&rootfs)
             .map_err(|e| Error::unknown("failed rootfs umount").caused_by(e));
         Box::new(move |shim| {
-            if let Err(error) = deleted.and(unmounted) {
-                reply(responder, Err::<wire::DeleteResponse, _>(error));
-                return release(shim, &key);
-            }
+            let rest = match deleted.and(unmounted) {
+                Ok(rest) => rest,
+                Err(error) => {
+                    reply(responder, Err::<wire::DeleteResponse, _>(error));
+                    return release(shim, &key);
+                }
+            };
             let answer = forget(shim, &key);
             let event = TaskDelete {
                 container_id: key.container,
@@ -130,6 +133,12 @@ fn delete_container(shim: &mut Shim, key: ProcessKey, responder: Responder) {
             };
             shim.tell("/tasks/delete", &event);
             reply(responder, Ok(answer));
+            // The end of an overlay waits for the disk, and nobody waits for that: its folder is free, and what was
+            // written through it is in the files beneath. A shim that is told to go takes it along.
+            shim.jobs.run(move || {
+                drop(rest);
+                Box::new(|_| {})
+            });
         })
     });
 }

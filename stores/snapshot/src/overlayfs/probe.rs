@@ -7,7 +7,8 @@ use std::path::Path;
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string,
+    fsmount, fsopen,
 };
 
 use crate::open::OpenError;
@@ -58,15 +59,37 @@ fn try_overlay(folder: &Path) -> io::Result<bool> {
             return Ok(false);
         }
     }
+    // The end of any other overlay flushes the whole filesystem beneath it.
+    match mount_and_drop(folder, Flush::Never) {
+        // Kernels before 5.10 know no such overlay.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+            mount_and_drop(folder, Flush::AtEnd)?;
+        }
+        done => done?,
+    }
+    Ok(true)
+}
+
+/// When an overlay flushes what is beneath it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flush {
+    Never,
+    AtEnd,
+}
+
+fn mount_and_drop(folder: &Path, flush: Flush) -> io::Result<()> {
     let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
     let overlay = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let lower = format!("{}:{}", path("lower2"), path("lower1"));
     fsconfig_set_string(&overlay, "lowerdir", lower)?;
     fsconfig_set_string(&overlay, "upperdir", path("upper"))?;
     fsconfig_set_string(&overlay, "workdir", path("work"))?;
+    if flush == Flush::Never {
+        fsconfig_set_flag(&overlay, "volatile")?;
+    }
     fsconfig_create(&overlay)?;
     drop(fsmount(&overlay, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())?);
-    Ok(true)
+    Ok(())
 }
 
 /// Whether overlays can stand on layers with mapped ids (Linux 5.19).

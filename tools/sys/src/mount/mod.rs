@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use berth_types::Mount;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, unmount};
 
 use self::attributes::{MountAttributes, Reach, attribute, set_attributes};
@@ -124,11 +125,39 @@ pub fn unmount_all(target: &Path) -> Result<(), MountError> {
     }
 }
 
+/// What was mounted somewhere and is not any more: the filesystem ends when this is dropped, if nothing else is
+/// in it. For an overlay that means waiting until what was written beneath it is on disk.
+#[derive(Debug, Default)]
+#[must_use = "dropping it is the part that takes time"]
+pub struct Detached(Vec<OwnedFd>);
+
+/// Takes everything stacked at `target` out of the tree at once; fine when nothing is, or when the path is gone.
+///
+/// The path is free when it returns. What the kernel has to write first is left to the drop of the answer, which
+/// may block for as long as the disk takes.
+pub fn detach_all(target: &Path) -> Result<Detached, MountError> {
+    let failed = |source| MountError::Unmount { target: target.to_owned(), source };
+    let mut detached = Detached::default();
+    loop {
+        // Held, so that taking it away is not yet its end.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = match rustix::fs::openat(CWD, target, flags, Mode::empty()) {
+            Ok(top) => top,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(detached),
+            Err(error) => return Err(failed(error.into())),
+        };
+        match unmount(target, UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH)) {
+            Ok(()) => detached.0.push(top),
+            // No mount point any more.
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(detached),
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+}
+
 fn unmount_one(target: &Path) -> io::Result<()> {
     match unmount(target, UnmountFlags::NOFOLLOW) {
-        Err(rustix::io::Errno::BUSY) => {
-            Ok(unmount(target, UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH))?)
-        }
+        Err(Errno::BUSY) => Ok(unmount(target, UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH))?),
         other => Ok(other?),
     }
 }
