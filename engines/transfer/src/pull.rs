@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::content::{self, Opened};
 use crate::graph::{self, Budget, Limits};
-use crate::hold::Hold;
+use crate::hold::{Hold, Rest};
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
@@ -106,8 +106,15 @@ pub async fn pull(
     let target = repository.resolve(&request.reference).await?;
     report.whole(State::Complete);
     let hold = Hold::begin(catalog, scope).await?;
+    let rest = Rest::of(catalog, scope, &name)?;
     let pulled = pull_held(catalog, hold.scope(), &repository, request, name, target).await;
-    hold.over(pulled).await
+    let kept = match &pulled {
+        Ok(_) => rest.forget().await,
+        // A full disk needs the room more than the next pull needs the bytes.
+        Err(error) if error.kind() == ErrorKind::ResourceExhausted => Ok(()),
+        Err(_) => hold.keep(&rest).await,
+    };
+    hold.over(pulled.and_then(|pulled| kept.map(|()| pulled))).await
 }
 
 async fn pull_held(
