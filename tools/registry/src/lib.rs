@@ -10,6 +10,7 @@
 
 mod attempt;
 mod auth;
+mod blob;
 mod challenge;
 mod config;
 mod credentials;
@@ -20,9 +21,10 @@ mod repository;
 mod retry;
 mod upload;
 
+pub use blob::Blob;
 pub use config::Config;
 pub use credentials::{Credentials, Secret};
 pub use hosts::{Capability, Host};
 pub use registries::Registries;
-pub use repository::{Access, Blob, Repository};
+pub use repository::{Access, Repository};
 pub use upload::BlobSource;

@@ -205,15 +205,20 @@ pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> R
     let Some(blob) = blobs.into_iter().find(|blob| crate::image::digest(blob) == wanted) else {
         return missing();
     };
-    let from = request
-        .header("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    match from {
-        Some(from) if from < blob.len() => {
-            let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
-            Reply::new(206, &blob[from..]).header("Content-Range", &range)
+    match request.header("range").and_then(range) {
+        Some((from, last)) if from < blob.len() => {
+            let last = last.unwrap_or(usize::MAX).min(blob.len() - 1);
+            let range = format!("bytes {from}-{last}/{}", blob.len());
+            Reply::new(206, &blob[from..=last]).header("Content-Range", &range)
         }
         Some(_) => Reply::new(416, ""),
         None => Reply::new(200, blob),
     }
+}
+
+/// `bytes=FROM-` or `bytes=FROM-LAST`.
+fn range(text: &str) -> Option<(usize, Option<usize>)> {
+    let (from, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+    Some((from.parse().ok()?, last.filter(|last| from.parse::<usize>().is_ok_and(|from| from <= *last))))
 }
