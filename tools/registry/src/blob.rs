@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use crate::exchange;
+use crate::pace::Pace;
 use crate::repository::Repository;
 
 /// Bytes of one part.
@@ -132,11 +133,29 @@ struct Stream {
     /// Whether the last answer was a part.
     partial: bool,
     tries: u32,
+    /// Connections that were given up because they were slow.
+    slow: u32,
+    pace: Pace,
+    /// Who answered last.
+    host: String,
 }
 
 impl Stream {
     fn new(repository: Repository, descriptor: Descriptor, offset: u64, end: u64) -> Self {
-        Self { repository, descriptor, offset, end, skip: 0, response: None, partial: false, tries: 0 }
+        let pace = repository.pace();
+        Self {
+            repository,
+            descriptor,
+            offset,
+            end,
+            skip: 0,
+            response: None,
+            partial: false,
+            tries: 0,
+            slow: 0,
+            pace,
+            host: String::new(),
+        }
     }
 
     fn size(&self) -> u64 {
@@ -155,6 +174,7 @@ impl Stream {
             };
             match response.chunk().await.map_err(exchange::unreachable) {
                 Ok(Some(mut chunk)) => {
+                    let kept = self.pace.count(chunk.len());
                     let skipped = self.skip.min(chunk.len() as u64);
                     self.skip -= skipped;
                     let mut chunk = chunk.split_off(skipped as usize);
@@ -172,6 +192,11 @@ impl Stream {
                     }
                     self.offset += chunk.len() as u64;
                     self.tries = 0;
+                    match kept {
+                        Ok(true) => self.slow = 0,
+                        Ok(false) => {}
+                        Err(error) => self.too_slow(error).await?,
+                    }
                     return Ok(Some(chunk));
                 }
                 Ok(None) if self.end == 0 => return Ok(None),
@@ -208,8 +233,12 @@ impl Stream {
         let (retries, pause) = self.repository.retries();
         if self.tries >= retries {
             return Err(error.context(format!(
-                "cannot fetch blob {} of {:?}: it stops at byte {}",
-                self.descriptor.digest, self.repository, self.offset
+                "cannot fetch blob {} of {:?}: {}: it stops at byte {}, after {} tries",
+                self.descriptor.digest,
+                self.repository,
+                self.host,
+                self.offset,
+                self.tries + 1
             )));
         }
         let pause = crate::retry::pause(pause, self.tries, None).unwrap_or(pause);
@@ -218,10 +247,19 @@ impl Stream {
         Ok(())
     }
 
+    /// Bytes came, but too few: that is no progress.
+    async fn too_slow(&mut self, error: Error) -> Result<()> {
+        self.tries = self.slow;
+        self.slow += 1;
+        self.again(error).await
+    }
+
     async fn open(&mut self) -> Result<()> {
         let end = (self.end < self.size()).then_some(self.end);
         let opened = self.repository.open_blob(&self.descriptor.digest, self.offset, end).await?;
-        let (response, skip) = opened;
+        let (response, skip, host) = opened;
+        self.host = host;
+        self.pace = self.repository.pace();
         self.partial = response.status() == reqwest::StatusCode::PARTIAL_CONTENT;
         self.response = Some(response);
         self.skip = skip;

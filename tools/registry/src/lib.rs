@@ -16,6 +16,7 @@ mod config;
 mod credentials;
 mod exchange;
 mod hosts;
+mod pace;
 mod registries;
 mod repository;
 mod retry;

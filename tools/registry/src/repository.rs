@@ -15,6 +15,7 @@ use crate::auth::Party;
 use crate::blob::Blob;
 use crate::exchange::{self, Call};
 use crate::hosts::{Capability, Host};
+use crate::pace::Pace;
 use crate::registries::Shared;
 
 /// Bytes of a manifest or an index (distribution-spec: registries need not take more).
@@ -126,7 +127,7 @@ impl Repository {
         let get = |host: &Host| accepting(Call::new(Method::GET, self.url(host, &rest)));
         let (mut response, _) = self.ask(&what, Capability::Resolve, get).await?;
         let announced = content_type(&response);
-        let body = exchange::bounded(&mut response, MANIFEST_LIMIT).await?;
+        let body = exchange::bounded(&mut response, MANIFEST_LIMIT, self.pace()).await?;
         let digest = match reference.digest() {
             Some(digest) => verified(digest, &body)?,
             None => Hasher::digest(&body),
@@ -152,7 +153,7 @@ impl Repository {
                 continue;
             }
             let found = match exchange::send(self.party(host), &get(host)).await {
-                Ok(mut response) => document(&mut response, descriptor).await,
+                Ok(mut response) => document(&mut response, descriptor, self.pace()).await,
                 Err(failure) => {
                     failures.push(failure);
                     continue;
@@ -182,13 +183,13 @@ impl Repository {
     }
 
     /// The bytes of a blob from `offset` up to `end`, or to its end: the answer, and how many bytes of it come before
-    /// `offset`, because a host need not heed ranges.
+    /// `offset`, because a host need not heed ranges; and which host it is.
     pub(crate) async fn open_blob(
         &self,
         digest: &Digest,
         offset: u64,
         end: Option<u64>,
-    ) -> Result<(Response, u64)> {
+    ) -> Result<(Response, u64, String)> {
         let what = format!("cannot fetch blob {digest} of {}/{}", self.registry, self.path);
         let rest = format!("blobs/{digest}");
         let range = match end {
@@ -203,14 +204,15 @@ impl Repository {
             call
         };
         let (response, host) = self.ask(&what, Capability::Pull, get).await?;
+        let shown = host.base.origin().ascii_serialization();
         if response.status() != StatusCode::PARTIAL_CONTENT {
-            return Ok((response, offset));
+            return Ok((response, offset, shown));
         }
         if begins(&response) != Some(offset) {
             let error = Error::data_loss("the answer is from another place than asked for");
             return Err(failed(&what, vec![self.refused(host, &rest, &error)]));
         }
-        Ok((response, 0))
+        Ok((response, 0, shown))
     }
 
     /// Whether a blob is there.
@@ -328,7 +330,7 @@ fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Desc
     })
 }
 
-async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Vec<u8>> {
+async fn document(response: &mut Response, descriptor: &Descriptor, pace: Pace) -> Result<Vec<u8>> {
     if let Some(announced) = content_type(response)
         && announced != descriptor.media_type
     {
@@ -337,7 +339,7 @@ async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Ve
             descriptor.media_type
         )));
     }
-    let body = exchange::bounded(response, MANIFEST_LIMIT).await?;
+    let body = exchange::bounded(response, MANIFEST_LIMIT, pace).await?;
     verified(&descriptor.digest, &body)?;
     if descriptor.size > 0 && descriptor.size != body.len() as u64 {
         return Err(Error::failed_precondition(format!(
@@ -374,6 +376,10 @@ impl std::fmt::Debug for Repository {
 impl Repository {
     pub(crate) fn failed(&self, what: &str, failure: Failure) -> Error {
         failed(&format!("{what} of {}/{}", self.registry, self.path), vec![failure])
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::of(&self.shared.config)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
