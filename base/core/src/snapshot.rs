@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use berth_types::filter::Filters;
-use berth_types::{FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
+use berth_types::{Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
 
 /// What [`Snapshotter::prepare`] and [`Snapshotter::view`] start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,28 @@ pub trait Snapshotter: Send + Sync {
 
     /// Turns the active snapshot `key` into the committed `name`, with these labels and no others.
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()>;
+
+    /// Commits, on top of the committed snapshot `parent`. An active snapshot that was prepared without a parent
+    /// gets it here, so that trees can be filled at once whose order is only known by name; one that was prepared on
+    /// another parent is [`InvalidArgument`](berth_types::ErrorKind::InvalidArgument).
+    ///
+    /// Only where a tree holds nothing of what is below it. Any other snapshotter answers
+    /// [`NotImplemented`](berth_types::ErrorKind::NotImplemented) unless the parent is the one that it has; those
+    /// that can are known by their capability `rebase`.
+    async fn commit_onto(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: &SnapshotKey,
+        labels: Labels,
+    ) -> Result<()> {
+        if self.stat(key).await?.parent.as_ref() == Some(parent) {
+            return self.commit(name, key, labels).await;
+        }
+        Err(Error::not_implemented(format!(
+            "snapshot {key} cannot get the parent {parent} when it is committed: prepare it on that parent"
+        )))
+    }
 
     /// Removes a snapshot without children.
     async fn remove(&self, key: &SnapshotKey) -> Result<()>;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_core::{Catalog, Deletion, Leases, Scope};
-use berth_types::{ErrorKind, Labels, Lease, Result};
+use berth_types::{ErrorKind, ImageName, Labels, Lease, LeaseId, Result};
 
 /// After this a lease that its operation left behind holds nothing any more.
 const EXPIRES: Duration = Duration::from_hours(24);
@@ -35,6 +35,14 @@ impl Hold {
         &self.scope
     }
 
+    /// Leaves what the operation made to the next one. A caller's own lease keeps it anyway.
+    pub(crate) async fn keep(&self, rest: &Rest) -> Result<()> {
+        match &self.own {
+            Some(lease) => rest.keep(&lease.id).await,
+            None => Ok(()),
+        }
+    }
+
     /// Runs the rest of an operation and ends the lease, however that went.
     pub(crate) async fn over<T>(self, result: Result<T>) -> Result<T> {
         let Some(lease) = self.own else { return result };
@@ -47,8 +55,56 @@ impl Hold {
     }
 }
 
+/// What a pull that failed had fetched, kept for the one that goes on.
+///
+/// With a failed pull's lease goes what only it held: whole layers, and in containerd also the ingests. A collection
+/// that comes before the next pull would make that one begin anew, so a lease named after the image takes them over.
+/// It ends when the image is there, or when it expires.
+pub(crate) struct Rest {
+    leases: Arc<dyn Leases>,
+    id: LeaseId,
+}
+
+impl Rest {
+    /// What is kept for an image's name.
+    pub(crate) fn of(catalog: &dyn Catalog, scope: &Scope, image: &ImageName) -> Result<Self> {
+        let digest = berth_archive::Hasher::digest(image.as_str().as_bytes());
+        Ok(Self { leases: catalog.leases(scope), id: format!("berth-rest-{}", digest.hex()).parse()? })
+    }
+
+    /// Takes over what a lease holds.
+    pub(crate) async fn keep(&self, lease: &LeaseId) -> Result<()> {
+        let resources = self.leases.resources(lease).await?;
+        if resources.is_empty() {
+            return Ok(());
+        }
+        let labels = Labels::from([("containerd.io/gc.expire".to_owned(), expiry())]);
+        present(self.leases.create(Some(self.id.clone()), labels).await.map(drop))?;
+        for resource in resources {
+            present(self.leases.add_resource(&self.id, resource).await)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps nothing any more.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        match self.leases.delete(&self.id, Deletion::Later).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// What is there already is as good.
+fn present(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        done => done,
+    }
+}
+
 /// A name that nobody else has: the time and some of the process.
-fn name() -> Result<berth_types::LeaseId> {
+fn name() -> Result<LeaseId> {
     unique("berth").parse()
 }
 

@@ -1,12 +1,16 @@
 //! Images from a registry.
 //!
 //! ```text
-//!   resolve → documents, from the top → config and layers, several at once → labels → record → unpack
+//!   resolve → documents, from the top ─┬▶ config and layers, several at once → labels ─┬▶ record
+//!                                      └▶ each layer that is there: unpack ────────────┘
 //! ```
+//! The record comes last: an image that has a name is whole.
+//!
 //! Every ingest is named as containerd names it (`layer-sha256:…`), so a pull that was broken off, by whomever, is
 //! taken up where it stopped, and two pulls of one layer make one download.
 
 use std::collections::HashSet;
+use std::pin::pin;
 use std::time::Duration;
 
 use berth_core::{Catalog, CommitRequest, ContentStore, Ingest, IngestRequest, Scope};
@@ -22,12 +26,12 @@ use tokio::time::Instant;
 
 use crate::content::{self, Opened};
 use crate::graph::{self, Budget, Limits};
-use crate::hold::Hold;
+use crate::hold::{Hold, Rest};
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
 use crate::tar::CHUNK;
-use crate::unpack::{Unpack, Unpacked, unpack};
+use crate::unpack::{Arrivals, Unpack, Unpacked, arriving};
 
 /// The label that says where content came from, followed by the registry.
 pub(crate) const SOURCE: &str = "containerd.io/distribution.source.";
@@ -106,8 +110,15 @@ pub async fn pull(
     let target = repository.resolve(&request.reference).await?;
     report.whole(State::Complete);
     let hold = Hold::begin(catalog, scope).await?;
+    let rest = Rest::of(catalog, scope, &name)?;
     let pulled = pull_held(catalog, hold.scope(), &repository, request, name, target).await;
-    hold.over(pulled).await
+    let kept = match &pulled {
+        Ok(_) => rest.forget().await,
+        // A full disk needs the room more than the next pull needs the bytes.
+        Err(error) if error.kind() == ErrorKind::ResourceExhausted => Ok(()),
+        Err(_) => hold.keep(&rest).await,
+    };
+    hold.over(pulled.and_then(|pulled| kept.map(|()| pulled))).await
 }
 
 async fn pull_held(
@@ -119,7 +130,30 @@ async fn pull_held(
     target: Descriptor,
 ) -> Result<Pulled> {
     let store = catalog.content(scope);
-    Fetch { store: &*store, repository, request }.graph(&target).await?;
+    let fetch = Fetch { store: &*store, repository, request };
+    let (nodes, blobs) = fetch.manifests(&target).await?;
+    let arrivals = Arrivals::new();
+    let waiting = arrivals.waiting();
+    let unpacking = async {
+        let Some((platform, snapshotter)) = &request.unpack else { return Ok(None) };
+        let request = Unpack {
+            target: target.clone(),
+            platform: platform.clone(),
+            snapshotter: snapshotter.clone(),
+            progress: request.progress.clone(),
+        };
+        for config in configs(&nodes) {
+            waiting.wait(&config.digest).await?;
+        }
+        arriving(catalog, scope, &request, &waiting).await.map(Some)
+    };
+    let fetching = async {
+        // What has not come when this ends will not come.
+        let arrivals = arrivals;
+        fetch.blobs(&blobs, &arrivals).await?;
+        fetch.link(&nodes).await
+    };
+    let unpacked = both(fetching, unpacking).await?;
     let images = catalog.images(scope);
     let before = match images.image(&name).await {
         Ok(image) => Some(image.target.digest),
@@ -128,17 +162,36 @@ async fn pull_held(
     };
     let record = Image { labels: request.labels.clone(), ..Image::new(name, target.clone()) };
     let image = publish(&*images, record).await?;
-    let unpacked = match &request.unpack {
-        Some((platform, snapshotter)) => {
-            let (platform, snapshotter) = (platform.clone(), snapshotter.clone());
-            let progress = request.progress.clone();
-            let request = Unpack { target: target.clone(), platform, snapshotter, progress };
-            Some(unpack(catalog, scope, &request).await?)
-        }
-        None => None,
-    };
     Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
 }
+
+/// Fetches and unpacks at the same time. When fetching fails, unpacking comes to its end by itself and leaves nothing
+/// half done; when unpacking fails, no more is fetched.
+async fn both<T>(
+    fetching: impl Future<Output = Result<()>>,
+    unpacking: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let (mut fetching, mut unpacking) = (pin!(fetching), pin!(unpacking));
+    tokio::select! {
+        fetched = &mut fetching => {
+            let unpacked = unpacking.await;
+            fetched.and(unpacked)
+        }
+        unpacked = &mut unpacking => {
+            let unpacked = unpacked?;
+            fetching.await?;
+            Ok(unpacked)
+        }
+    }
+}
+
+/// The configurations of the manifests, which say what layers have to be.
+fn configs(nodes: &[Node]) -> impl Iterator<Item = &Descriptor> {
+    nodes.iter().flat_map(|(_, children)| children).filter(|child| media::is_config(&child.media_type))
+}
+
+/// A document with those of its children that are wanted.
+type Node = (Descriptor, Vec<Descriptor>);
 
 struct Fetch<'a> {
     store: &'a dyn ContentStore,
@@ -147,8 +200,8 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches everything below `root` and lets each document keep its children.
-    async fn graph(&self, root: &Descriptor) -> Result<()> {
+    /// Fetches the documents from `root` on; answers them, and which blobs they need: configurations first.
+    async fn manifests(&self, root: &Descriptor) -> Result<(Vec<Node>, Vec<Descriptor>)> {
         if !graph::is_document(&root.media_type) {
             return Err(Error::invalid_argument(format!(
                 "{} is no image but a {}",
@@ -157,23 +210,39 @@ impl Fetch<'_> {
         }
         let nodes = self.documents(root).await?;
         let mut seen = HashSet::new();
-        let blobs: Vec<Descriptor> = nodes
+        let mut blobs: Vec<Descriptor> = nodes
             .iter()
             .flat_map(|(_, children)| children)
             .filter(|child| !graph::is_document(&child.media_type) && seen.insert(child.digest.clone()))
             .cloned()
             .collect();
-        for blob in &blobs {
+        blobs.sort_by_key(|blob| !media::is_config(&blob.media_type));
+        Ok((nodes, blobs))
+    }
+
+    /// Fetches blobs, several at once, and tells of each that is there.
+    async fn blobs(&self, blobs: &[Descriptor], arrivals: &Arrivals) -> Result<()> {
+        for blob in blobs {
             self.report(blob).at(State::Waiting, 0);
         }
         let mut fetches = Vec::with_capacity(blobs.len());
-        for blob in &blobs {
-            fetches.push(self.blob(blob).boxed());
+        for blob in blobs {
+            let fetch = async move {
+                self.blob(blob).await?;
+                arrivals.tell(&blob.digest);
+                Ok(())
+            };
+            fetches.push(fetch.boxed());
         }
         futures::stream::iter(fetches)
             .buffer_unordered(self.request.parallel.max(1))
             .try_collect::<Vec<()>>()
-            .await?;
+            .await
+            .map(drop)
+    }
+
+    /// Lets each document keep its children.
+    async fn link(&self, nodes: &[Node]) -> Result<()> {
         for (descriptor, children) in nodes.iter().rev() {
             content::add_labels(self.store, &descriptor.digest, graph::gc_labels(children)).await?;
         }
@@ -181,7 +250,7 @@ impl Fetch<'_> {
     }
 
     /// Fetches the documents, parents before children, with those of their children that are wanted.
-    async fn documents(&self, root: &Descriptor) -> Result<Vec<(Descriptor, Vec<Descriptor>)>> {
+    async fn documents(&self, root: &Descriptor) -> Result<Vec<Node>> {
         let mut budget = Budget::new(self.request.limits);
         let mut nodes = Vec::new();
         let mut level = vec![root.clone()];

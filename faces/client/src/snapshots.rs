@@ -72,14 +72,17 @@ impl Snapshotter for Remote {
     }
 
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, marks: Labels) -> Result<()> {
-        let message = proto::CommitSnapshotRequest {
-            snapshotter: self.name.clone(),
-            name: name.to_string(),
-            key: key.to_string(),
-            labels: labels(marks),
-            parent: String::new(),
-        };
-        call!(self.bound, Service, commit, message, WORK).map(drop)
+        self.commit_with(name, key, String::new(), marks).await
+    }
+
+    async fn commit_onto(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: &SnapshotKey,
+        marks: Labels,
+    ) -> Result<()> {
+        self.commit_with(name, key, parent.to_string(), marks).await
     }
 
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {
@@ -105,5 +108,24 @@ impl Snapshotter for Remote {
     async fn cleanup(&self) -> Result<()> {
         let message = proto::CleanupRequest { snapshotter: self.name.clone() };
         call!(self.bound, Service, cleanup, message, WORK).map(drop)
+    }
+}
+
+impl Remote {
+    async fn commit_with(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: String,
+        marks: Labels,
+    ) -> Result<()> {
+        let message = proto::CommitSnapshotRequest {
+            snapshotter: self.name.clone(),
+            name: name.to_string(),
+            key: key.to_string(),
+            labels: labels(marks),
+            parent,
+        };
+        call!(self.bound, Service, commit, message, WORK).map(drop)
     }
 }

@@ -80,8 +80,6 @@ impl snapshots_server::Snapshots for Snapshots {
         Ok(Response::new(wire::MountsResponse { mounts: mounts(found) }))
     }
 
-    /// A parent given here is for snapshotters that attach one at commit. None of ours does, so it has to be the
-    /// one that the snapshot has.
     async fn commit(&self, request: Request<wire::CommitSnapshotRequest>) -> Result<Response<()>, Status> {
         let scope = scope(&request)?;
         let wire::CommitSnapshotRequest { snapshotter, name, key, labels, parent } = request.into_inner();
@@ -90,16 +88,11 @@ impl snapshots_server::Snapshots for Snapshots {
         let key = existing_key(&key)?;
         let parent: Option<SnapshotKey> = optional(&parent)?;
         let change = async move {
-            if let Some(parent) = parent {
-                let present = snapshotter.stat(&key).await?.parent;
-                if present.as_ref() != Some(&parent) {
-                    return Err(berth_types::Error::not_implemented(format!(
-                        "snapshot {key} cannot get the parent {parent} when it is committed: \
-                         prepare it on that parent"
-                    )));
-                }
+            let labels = from_labels(labels);
+            match parent {
+                Some(parent) => snapshotter.commit_onto(&name, &key, &parent, labels).await,
+                None => snapshotter.commit(&name, &key, labels).await,
             }
-            snapshotter.commit(&name, &key, from_labels(labels)).await
         };
         self.0.mutations.run(change).await
     }

@@ -27,8 +27,24 @@ pub(crate) enum Whiteouts {
         prefix: &'static str,
         /// The folders below, nearest first.
         lowers: Vec<PathBuf>,
+        /// Whether the folders below are not known yet, and how much may be guessed.
+        apart: Apart,
     },
 }
+
+/// What is done in an upper folder whose lower ones are not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Apart {
+    /// They are known.
+    No,
+    /// As in containerd, what a layer does not tell of its folders is taken to be root's with mode 0755.
+    Guess,
+    /// A layer that needs them is refused.
+    Refuse,
+}
+
+/// The option, to nobody but us, of a tree that gets its parents later: what needs them is refused.
+const REFUSE: &str = "x-berth.apart";
 
 /// An overlay mount as its options tell it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +54,7 @@ pub(crate) struct Overlay {
     pub(crate) user_xattrs: bool,
     /// Whether ids are mapped, so that the folders don't look as the mount does.
     pub(crate) mapped: bool,
+    pub(crate) apart: Apart,
 }
 
 impl Overlay {
@@ -48,7 +65,17 @@ impl Overlay {
             return None;
         }
         let value = |key: &str| options.iter().find_map(|option| option.strip_prefix(key));
-        let lowers = value("lowerdir=")?;
+        let Some(lowers) = value("lowerdir=") else {
+            // An upper folder alone is none that can be mounted, but one that can be filled.
+            let has = |word: &str| options.iter().any(|option| option == word);
+            return Some(Self {
+                upper: Some(PathBuf::from(value("upperdir=")?)),
+                lowers: Vec::new(),
+                user_xattrs: has("userxattr"),
+                mapped: false,
+                apart: if has(REFUSE) { Apart::Refuse } else { Apart::Guess },
+            });
+        };
         // Escaped colons and data-only layers are the kernel's to read.
         if lowers.contains('\\') || lowers.contains("::") {
             return None;
@@ -58,6 +85,7 @@ impl Overlay {
             lowers: lowers.split(':').map(PathBuf::from).collect(),
             user_xattrs: options.iter().any(|option| option == "userxattr"),
             mapped: value("uidmap=").or(value("gidmap=")).is_some(),
+            apart: Apart::No,
         })
     }
 
@@ -105,7 +133,8 @@ pub(crate) fn for_writing<T: Send>(
     if let Some(overlay) = Overlay::of(mounts).filter(|_| !in_user_namespace())
         && let Some(upper) = &overlay.upper
     {
-        let whiteouts = Whiteouts::Overlay { prefix: overlay.prefix(), lowers: overlay.lowers.clone() };
+        let (prefix, lowers) = (overlay.prefix(), overlay.lowers.clone());
+        let whiteouts = Whiteouts::Overlay { prefix, lowers, apart: overlay.apart };
         return work(open(upper)?, whiteouts);
     }
     privately(mounts, |root| work(root, Whiteouts::Remove))

@@ -53,6 +53,11 @@ pub(crate) trait Shape: Send + Sync + 'static {
     /// The tree whose usage is the snapshot's.
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf;
 
+    /// Whether a tree holds nothing of its parents', so that they can be given to it when it is committed.
+    fn rebases(&self) -> bool {
+        false
+    }
+
     /// Labels that the snapshotter adds to what it tells.
     fn add_labels(&self, _trees: &Trees, _id: u64, _labels: &mut Labels) {}
 }
@@ -158,21 +163,42 @@ impl<S: Shape> Inner<S> {
         }
     }
 
-    fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
+    fn commit(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        onto: Option<&SnapshotKey>,
+        labels: Labels,
+    ) -> Result<()> {
         validate_labels(&labels)?;
-        let id = self.records().begin_commit(name, key)?;
+        let onto = onto.map(|onto| self.rebase(key, onto)).transpose()?.flatten();
+        let id = self.records().begin_commit(name, key, onto)?;
         let written = self.measure(id, key).and_then(|usage| {
             self.trees.sync().map_err(|error| Error::io(format!("cannot flush snapshot {key}"), error))?;
             Ok(usage)
         });
-        let usage = written.inspect_err(|_| self.records().abandon_commit(name, key))?;
+        let usage = written.inspect_err(|_| self.records().abandon_commit(name, key, onto))?;
         let journal = {
             let mut records = self.records();
-            records.end_commit(name, key, labels, usage)?;
+            records.end_commit(name, key, onto, labels, usage)?;
             records.journal()
         };
         let flushed = journal.and_then(|journal| journal.sync_data());
         flushed.map_err(|error| Error::io(format!("cannot flush the record of snapshot {name}"), error))
+    }
+
+    /// The parent that a snapshot gets with its commit; none if it has that already.
+    fn rebase<'a>(&self, key: &SnapshotKey, onto: &'a SnapshotKey) -> Result<Option<&'a SnapshotKey>> {
+        match &self.records().record(key)?.parent {
+            Some(parent) if parent == onto => Ok(None),
+            Some(parent) => Err(Error::invalid_argument(format!(
+                "snapshot {key} was prepared on {parent} and cannot be committed onto {onto}"
+            ))),
+            None if self.shape.rebases() => Ok(Some(onto)),
+            None => Err(Error::not_implemented(format!(
+                "snapshot {key} cannot get the parent {onto} when it is committed: prepare it on that parent"
+            ))),
+        }
     }
 
     fn measure(&self, id: u64, key: &SnapshotKey) -> Result<Usage> {
@@ -292,7 +318,18 @@ impl<S: Shape> Snapshotter for Local<S> {
 
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
         let (name, key) = (name.clone(), key.clone());
-        self.blocking(move |inner| inner.commit(&name, &key, labels)).await
+        self.blocking(move |inner| inner.commit(&name, &key, None, labels)).await
+    }
+
+    async fn commit_onto(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: &SnapshotKey,
+        labels: Labels,
+    ) -> Result<()> {
+        let (name, key, parent) = (name.clone(), key.clone(), parent.clone());
+        self.blocking(move |inner| inner.commit(&name, &key, Some(&parent), labels)).await
     }
 
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {

@@ -348,9 +348,27 @@ impl Records {
         Ok(info)
     }
 
-    /// Begins a commit: holds both names and answers the number of the tree.
-    pub(crate) fn begin_commit(&mut self, name: &SnapshotKey, key: &SnapshotKey) -> Result<u64> {
+    /// Begins a commit: holds both names, and the parent that the snapshot gets, if it gets one; answers the number
+    /// of the tree.
+    pub(crate) fn begin_commit(
+        &mut self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        onto: Option<&SnapshotKey>,
+    ) -> Result<u64> {
         self.check_free(name)?;
+        let parent = match onto {
+            Some(onto) => {
+                let parent = self.record(onto)?;
+                if parent.kind != SnapshotKind::Committed {
+                    return Err(Error::failed_precondition(format!(
+                        "parent {onto} is not a committed snapshot"
+                    )));
+                }
+                Some(parent.id)
+            }
+            None => None,
+        };
         let record = self.record(key)?;
         if record.kind != SnapshotKind::Active {
             return Err(Error::failed_precondition(format!("snapshot {key} is not active")));
@@ -360,13 +378,22 @@ impl Records {
             return Err(Error::failed_precondition(format!("snapshot {key} is being committed")));
         }
         self.held.extend([name.clone(), key.clone()]);
+        if let Some(parent) = parent {
+            *self.children.entry(parent).or_default() += 1;
+        }
         Ok(id)
     }
 
     /// Gives up a commit.
-    pub(crate) fn abandon_commit(&mut self, name: &SnapshotKey, key: &SnapshotKey) {
+    pub(crate) fn abandon_commit(
+        &mut self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        onto: Option<&SnapshotKey>,
+    ) {
         self.held.remove(name);
         self.held.remove(key);
+        self.forget_child(onto);
     }
 
     /// Ends a commit, well or not. The line is not flushed yet.
@@ -374,11 +401,13 @@ impl Records {
         &mut self,
         name: &SnapshotKey,
         key: &SnapshotKey,
+        onto: Option<&SnapshotKey>,
         labels: Labels,
         usage: Usage,
     ) -> Result<()> {
-        self.abandon_commit(name, key);
+        self.abandon_commit(name, key, onto);
         let mut record = self.record(key)?.clone();
+        record.parent = record.parent.or_else(|| onto.cloned());
         record.kind = SnapshotKind::Committed;
         record.labels = labels;
         record.created = SystemTime::now();

@@ -61,7 +61,7 @@ impl Watched {
 }
 
 /// Waits for any of `descriptors` or for `limit`; gives how many are ready.
-fn pause(descriptors: &mut [PollFd<'_>], limit: Duration) -> usize {
+pub(crate) fn pause(descriptors: &mut [PollFd<'_>], limit: Duration) -> usize {
     let deadline = Instant::now() + limit;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::credentials::{self, Credentials, Secret};
 use crate::exchange::{self, same_origin};
 use crate::hosts::{Host, is_loopback};
+use crate::pace::Pace;
 use crate::registries::Shared;
 
 /// A token that does not say so is good for a minute, as the specification has it.
@@ -222,7 +223,8 @@ impl Party<'_> {
                 .caused_by(source.without_url())
         })?;
         let status = response.status();
-        let body = exchange::bounded(&mut response, ANSWER).await.unwrap_or_default();
+        let body =
+            exchange::bounded(&mut response, ANSWER, Pace::of(&self.shared.config)).await.unwrap_or_default();
         if !status.is_success() {
             let kind = match crate::attempt::kind(status) {
                 ErrorKind::Unknown | ErrorKind::InvalidArgument => ErrorKind::Unauthenticated,

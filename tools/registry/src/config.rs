@@ -25,6 +25,10 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a host may be silent.
     pub read_timeout: Duration,
+    /// Bytes of a body that have to come while a host might be silent: one that sends less is given up.
+    pub least: u64,
+    /// Connections for one large blob, where its host heeds ranges.
+    pub connections: usize,
     /// How often a request is repeated after a failure that can pass.
     pub retries: u32,
     /// The first pause before a repetition; each one is twice as long as that before.
@@ -42,6 +46,8 @@ impl Default for Config {
             user_agent: concat!("berth/", env!("CARGO_PKG_VERSION")).to_owned(),
             connect_timeout: Duration::from_secs(30),
             read_timeout: Duration::from_mins(1),
+            least: 64 << 10,
+            connections: 4,
             retries: 4,
             pause: Duration::from_millis(250),
         }

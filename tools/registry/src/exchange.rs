@@ -7,6 +7,7 @@ use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use crate::attempt::{self, Failure};
 use crate::auth::Party;
+use crate::pace::Pace;
 use crate::retry;
 
 /// Addresses after the first.
@@ -73,7 +74,7 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
                     continue;
                 }
                 let pause = retry::pause(config.pause, tries, Some(response.headers()));
-                let body = bounded(&mut response, ERROR_BODY).await.unwrap_or_default();
+                let body = bounded(&mut response, ERROR_BODY, Pace::of(config)).await.unwrap_or_default();
                 let failure = Failure {
                     kind: attempt::kind(status),
                     status: Some(status),
@@ -93,6 +94,10 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
             Some(pause) if tries < config.retries && call.repeats() => {
                 tries += 1;
                 tokio::time::sleep(pause).await;
+            }
+            _ if tries > 0 => {
+                let outcome = format!("{}, after {} tries", failure.outcome, tries + 1);
+                return Err(Failure { outcome, ..failure });
             }
             _ => return Err(failure),
         }
@@ -198,10 +203,11 @@ pub(crate) fn unreachable(error: reqwest::Error) -> Error {
     Error::unavailable(text).caused_by(error)
 }
 
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn bounded(response: &mut Response, limit: usize) -> Result<Vec<u8>> {
+/// Reads a body of at most `limit` bytes that comes fast enough.
+pub(crate) async fn bounded(response: &mut Response, limit: usize, mut pace: Pace) -> Result<Vec<u8>> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        pace.count(chunk.len())?;
         if body.len() + chunk.len() > limit {
             return Err(Error::resource_exhausted(format!("the answer has more than {limit} bytes")));
         }

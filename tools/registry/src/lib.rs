@@ -10,19 +10,22 @@
 
 mod attempt;
 mod auth;
+mod blob;
 mod challenge;
 mod config;
 mod credentials;
 mod exchange;
 mod hosts;
+mod pace;
 mod registries;
 mod repository;
 mod retry;
 mod upload;
 
+pub use blob::Blob;
 pub use config::Config;
 pub use credentials::{Credentials, Secret};
 pub use hosts::{Capability, Host};
 pub use registries::Registries;
-pub use repository::{Access, Blob, Repository};
+pub use repository::{Access, Repository};
 pub use upload::BlobSource;

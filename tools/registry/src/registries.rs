@@ -8,8 +8,10 @@ use std::time::Duration;
 use berth_types::{Error, ImageRef, Result};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity};
+use tokio::sync::Semaphore;
 
 use crate::auth::Tokens;
+use crate::blob::AHEAD;
 use crate::config::Config;
 use crate::hosts::{self, Host};
 use crate::repository::{Access, Repository};
@@ -26,6 +28,8 @@ pub struct Registries {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) tokens: Tokens,
+    /// Room for parts of blobs that are fetched before their turn.
+    pub(crate) room: Arc<Semaphore>,
     clients: Mutex<HashMap<Trust, Client>>,
 }
 
@@ -42,7 +46,8 @@ impl Registries {
     /// Registries under a configuration. Reads nothing yet.
     pub fn new(config: Config) -> Self {
         let clients = Mutex::new(HashMap::new());
-        Self { shared: Arc::new(Shared { config, tokens: Tokens::default(), clients }) }
+        let room = Arc::new(Semaphore::new(AHEAD));
+        Self { shared: Arc::new(Shared { config, tokens: Tokens::default(), room, clients }) }
     }
 
     /// One repository of one registry.

@@ -12,8 +12,10 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::attempt::{Failure, failed};
 use crate::auth::Party;
+use crate::blob::Blob;
 use crate::exchange::{self, Call};
 use crate::hosts::{Capability, Host};
+use crate::pace::Pace;
 use crate::registries::Shared;
 
 /// Bytes of a manifest or an index (distribution-spec: registries need not take more).
@@ -125,7 +127,7 @@ impl Repository {
         let get = |host: &Host| accepting(Call::new(Method::GET, self.url(host, &rest)));
         let (mut response, _) = self.ask(&what, Capability::Resolve, get).await?;
         let announced = content_type(&response);
-        let body = exchange::bounded(&mut response, MANIFEST_LIMIT).await?;
+        let body = exchange::bounded(&mut response, MANIFEST_LIMIT, self.pace()).await?;
         let digest = match reference.digest() {
             Some(digest) => verified(digest, &body)?,
             None => Hasher::digest(&body),
@@ -151,7 +153,7 @@ impl Repository {
                 continue;
             }
             let found = match exchange::send(self.party(host), &get(host)).await {
-                Ok(mut response) => document(&mut response, descriptor).await,
+                Ok(mut response) => document(&mut response, descriptor, self.pace()).await,
                 Err(failure) => {
                     failures.push(failure);
                     continue;
@@ -177,16 +179,40 @@ impl Repository {
 
     /// A blob from `offset` on. Its bytes are not verified here: they go into a content store, which does that.
     pub async fn blob(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob> {
-        let mut blob = Blob {
-            repository: self.clone(),
-            descriptor: descriptor.clone(),
-            offset,
-            skip: 0,
-            response: None,
-            tries: 0,
+        Blob::open(self.clone(), descriptor.clone(), offset).await
+    }
+
+    /// The bytes of a blob from `offset` up to `end`, or to its end: the answer, and how many bytes of it come before
+    /// `offset`, because a host need not heed ranges; and which host it is.
+    pub(crate) async fn open_blob(
+        &self,
+        digest: &Digest,
+        offset: u64,
+        end: Option<u64>,
+    ) -> Result<(Response, u64, String)> {
+        let what = format!("cannot fetch blob {digest} of {}/{}", self.registry, self.path);
+        let rest = format!("blobs/{digest}");
+        let range = match end {
+            Some(end) => Some(format!("bytes={offset}-{}", end.saturating_sub(1))),
+            None => (offset > 0).then(|| format!("bytes={offset}-")),
         };
-        blob.open().await?;
-        Ok(blob)
+        let get = |host: &Host| {
+            let mut call = Call::new(Method::GET, self.url(host, &rest));
+            if let Some(value) = range.as_deref().and_then(|range| HeaderValue::from_str(range).ok()) {
+                call.headers.insert(RANGE, value);
+            }
+            call
+        };
+        let (response, host) = self.ask(&what, Capability::Pull, get).await?;
+        let shown = host.base.origin().ascii_serialization();
+        if response.status() != StatusCode::PARTIAL_CONTENT {
+            return Ok((response, offset, shown));
+        }
+        if begins(&response) != Some(offset) {
+            let error = Error::data_loss("the answer is from another place than asked for");
+            return Err(failed(&what, vec![self.refused(host, &rest, &error)]));
+        }
+        Ok((response, 0, shown))
     }
 
     /// Whether a blob is there.
@@ -304,7 +330,7 @@ fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Desc
     })
 }
 
-async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Vec<u8>> {
+async fn document(response: &mut Response, descriptor: &Descriptor, pace: Pace) -> Result<Vec<u8>> {
     if let Some(announced) = content_type(response)
         && announced != descriptor.media_type
     {
@@ -313,7 +339,7 @@ async fn document(response: &mut Response, descriptor: &Descriptor) -> Result<Ve
             descriptor.media_type
         )));
     }
-    let body = exchange::bounded(response, MANIFEST_LIMIT).await?;
+    let body = exchange::bounded(response, MANIFEST_LIMIT, pace).await?;
     verified(&descriptor.digest, &body)?;
     if descriptor.size > 0 && descriptor.size != body.len() as u64 {
         return Err(Error::failed_precondition(format!(
@@ -335,108 +361,6 @@ fn verified(digest: &Digest, body: &[u8]) -> Result<Digest> {
     Ok(actual)
 }
 
-/// A blob as it arrives. A connection that breaks is taken up where it broke, as often as progress is made.
-pub struct Blob {
-    repository: Repository,
-    descriptor: Descriptor,
-    /// Where the next byte that is given out belongs.
-    offset: u64,
-    /// Bytes to pass over, where a host did not heed the range.
-    skip: u64,
-    response: Option<Response>,
-    tries: u32,
-}
-
-impl Blob {
-    /// Where the next bytes belong.
-    pub fn offset(&self) -> u64 {
-        self.offset
-    }
-
-    /// The next bytes, none once all are there.
-    pub async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            if self.descriptor.size > 0 && self.offset >= self.descriptor.size {
-                return Ok(None);
-            }
-            let Some(response) = &mut self.response else {
-                self.open().await?;
-                continue;
-            };
-            match response.chunk().await.map_err(exchange::unreachable) {
-                Ok(Some(mut chunk)) => {
-                    let skipped = self.skip.min(chunk.len() as u64);
-                    self.skip -= skipped;
-                    let chunk = chunk.split_off(skipped as usize);
-                    if chunk.is_empty() {
-                        continue;
-                    }
-                    self.offset += chunk.len() as u64;
-                    if self.descriptor.size > 0 && self.offset > self.descriptor.size {
-                        return Err(self.wrong("is longer than its descriptor says"));
-                    }
-                    self.tries = 0;
-                    return Ok(Some(chunk));
-                }
-                Ok(None) if self.descriptor.size == 0 => return Ok(None),
-                Ok(None) => self.again(self.wrong("ended early")).await?,
-                Err(error) => self.again(error).await?,
-            }
-        }
-    }
-
-    fn wrong(&self, why: &str) -> Error {
-        let Self { descriptor, repository, .. } = self;
-        Error::data_loss(format!(
-            "blob {} of {}/{} {why}",
-            descriptor.digest, repository.registry, repository.path
-        ))
-    }
-
-    /// Gives the connection up for another one after a pause, unless that has not helped before.
-    async fn again(&mut self, error: Error) -> Result<()> {
-        self.response = None;
-        let config = &self.repository.shared.config;
-        if self.tries >= config.retries {
-            return Err(error.context(format!(
-                "cannot fetch blob {} of {}/{}: it stops at byte {}",
-                self.descriptor.digest, self.repository.registry, self.repository.path, self.offset
-            )));
-        }
-        let pause = crate::retry::pause(config.pause, self.tries, None).unwrap_or(config.pause);
-        self.tries += 1;
-        tokio::time::sleep(pause).await;
-        Ok(())
-    }
-
-    async fn open(&mut self) -> Result<()> {
-        let repository = self.repository.clone();
-        let digest = &self.descriptor.digest;
-        let what = format!("cannot fetch blob {digest} of {}/{}", repository.registry, repository.path);
-        let (rest, offset) = (format!("blobs/{digest}"), self.offset);
-        let get = |host: &Host| {
-            let mut call = Call::new(Method::GET, repository.url(host, &rest));
-            if offset > 0 {
-                let range = format!("bytes={offset}-");
-                call.headers.insert(RANGE, range.parse().unwrap_or(HeaderValue::from_static("bytes=0-")));
-            }
-            call
-        };
-        let (response, _) = repository.ask(&what, Capability::Pull, get).await?;
-        self.skip = if response.status() == StatusCode::PARTIAL_CONTENT {
-            let start = begins(&response);
-            if start != Some(offset) {
-                return Err(self.wrong("came from another place than asked for"));
-            }
-            0
-        } else {
-            offset
-        };
-        self.response = Some(response);
-        Ok(())
-    }
-}
-
 /// The first byte of a partial answer.
 fn begins(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
@@ -452,6 +376,14 @@ impl std::fmt::Debug for Repository {
 impl Repository {
     pub(crate) fn failed(&self, what: &str, failure: Failure) -> Error {
         failed(&format!("{what} of {}/{}", self.registry, self.path), vec![failure])
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        Pace::of(&self.shared.config)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     pub(crate) fn retries(&self) -> (u32, std::time::Duration) {

@@ -10,12 +10,14 @@ use berth_types::{Result, SnapshotterName};
 use testkit::{Daemon, Kind};
 
 /// A daemon, its client and a namespace of its own.
+#[allow(dead_code, reason = "not every test needs all of it")]
 pub(crate) struct World {
     pub(crate) client: Arc<Client>,
     pub(crate) scope: Scope,
     pub(crate) native: SnapshotterName,
 }
 
+#[allow(dead_code, reason = "not every test needs all of it")]
 impl World {
     pub(crate) fn catalog(&self) -> &dyn Catalog {
         &*self.client

@@ -152,7 +152,7 @@ async fn a_layer_goes_from_a_tree_to_content_and_back() {
         ..Default::default()
     };
     let status = snapshots.commit(within(commit("other"))).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented, "no snapshotter of ours changes a parent");
+    assert_eq!(status.code(), Code::NotFound, "there is no such parent");
     snapshots.commit(within(commit(""))).await.unwrap();
     let stat = StatSnapshotRequest { snapshotter: native(), key: "done".into() };
     let info = snapshots.stat(within(stat)).await.unwrap().into_inner().info.unwrap();

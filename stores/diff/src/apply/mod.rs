@@ -42,6 +42,8 @@ enum UnpackError {
     Data { path: String, source: io::Error },
     #[error("{path:?} is not a name that a whiteout can have")]
     Whiteout { path: String },
+    #[error("{path:?} needs the layers below, which are not here yet")]
+    Apart { path: String },
     #[error("the layer has too many {0}")]
     TooMany(&'static str),
     #[error("nobody waits for the layer any more")]
@@ -71,6 +73,7 @@ pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Resul
             UnpackError::Archive(TarError::Limit { .. }) | UnpackError::TooMany(_) => {
                 Error::resource_exhausted(text).caused_by(error)
             }
+            UnpackError::Apart { .. } => Error::failed_precondition(text).caused_by(error),
             UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
             UnpackError::Decode(PipelineError::Spawn(_)) => Error::resource_exhausted(text).caused_by(error),
             UnpackError::Decode(PipelineError::Lost) => Error::internal(text).caused_by(error),
@@ -101,7 +104,7 @@ fn unpack(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished
                 if layer.cancelled.load(Ordering::Relaxed) {
                     return Err(UnpackError::Cancelled);
                 }
-                unpack.entry(&entry, &mut reader.data())?;
+                unpack.entry(&entry, &mut reader.data()).map_err(|error| unpack.missed(error))?;
             }
             Ok(None) => break reader.finish(),
             Err(error) => break Err(error),

@@ -16,22 +16,34 @@ use rustix::io::Errno;
 
 use super::unpack::Unpack;
 use super::whiteout::is_mark;
-use crate::mounted::Whiteouts;
+use crate::mounted::{Apart, Whiteouts};
 use crate::xattr;
 
 /// The folders below an upper one, nearest first, each opened when first needed.
 pub(super) struct Lowers {
     paths: Vec<PathBuf>,
     opened: Vec<Root>,
+    apart: Apart,
+    /// What needed them when they were not known.
+    pub(super) missed: Option<PathBuf>,
 }
 
 impl Lowers {
     pub(super) fn of(whiteouts: &Whiteouts) -> Self {
-        let paths = match whiteouts {
-            Whiteouts::Overlay { lowers, .. } => lowers.clone(),
-            Whiteouts::Remove => Vec::new(),
+        let (paths, apart) = match whiteouts {
+            Whiteouts::Overlay { lowers, apart, .. } => (lowers.clone(), *apart),
+            Whiteouts::Remove => (Vec::new(), Apart::No),
         };
-        Self { paths, opened: Vec::new() }
+        Self { paths, opened: Vec::new(), apart, missed: None }
+    }
+
+    /// Fails where the folders are not known and nothing may be guessed.
+    pub(super) fn need(&mut self, path: &Path) -> io::Result<()> {
+        if self.apart != Apart::Refuse {
+            return Ok(());
+        }
+        self.missed = Some(path.to_owned());
+        Err(io::Error::other("the layers below are not here yet"))
     }
 
     fn root(&mut self, number: usize) -> io::Result<Option<&Root>> {
@@ -58,6 +70,7 @@ impl Lowers {
 impl Unpack {
     /// Finishes the folder at `path` that was just made.
     pub(super) fn made_parent(&mut self, path: &Path, dir: BorrowedFd<'_>) -> io::Result<()> {
+        self.lowers.need(path)?;
         let entry = self.root.entry(path)?;
         self.ours.add(&self.root, &entry, path.as_os_str().as_bytes()).map_err(io::Error::other)?;
         self.ours.add_cleared(dir)?;

@@ -98,6 +98,14 @@ impl Unpack {
         }
     }
 
+    /// The error as it is, or that the layers below were needed.
+    pub(super) fn missed(&self, error: UnpackError) -> UnpackError {
+        match &self.lowers.missed {
+            Some(path) => UnpackError::Apart { path: path.display().to_string() },
+            None => error,
+        }
+    }
+
     /// Sets what had to wait, and waits for the disk if asked.
     pub(super) fn finish(self, sync: bool) -> Result<(), UnpackError> {
         self.directories.set(&self.root)?;

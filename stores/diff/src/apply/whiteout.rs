@@ -57,6 +57,7 @@ impl Unpack {
     }
 
     fn hide_root(&mut self) -> io::Result<()> {
+        self.lowers.need(Path::new("/"))?;
         let root = Arc::clone(&self.root);
         for name in self.lowers.root_names()? {
             let hidden = root.entry(Path::new(&name))?;

@@ -166,3 +166,36 @@ async fn an_opaque_marker_at_the_top_hides_every_lower_name() {
     f.apply(tar, &layers.mounts).await.unwrap();
     assert_eq!(layers.seen(), ["after", "both", "both/own"]);
 }
+
+#[tokio::test]
+async fn a_tree_whose_parents_come_later_is_filled_as_on_them() {
+    let Ok(()) = need::root() else { return };
+    let f = Fixture::new();
+    let layers = Layers::new(&f);
+    write(&layers.lower.join("dir/old"));
+    write(&layers.lower.join("gone"));
+    let tar = || {
+        let dir = Entry::new(Kind::Folder, "dir/");
+        let marks = [file("dir/.wh..wh..opq"), file(".wh.gone"), file("dir/new")];
+        marks.into_iter().fold(Tar::default().entry(&dir), |tar, entry| tar.entry(&entry)).finish()
+    };
+    let upper = format!("upperdir={}", layers.upper.display());
+    let apart = mount("overlay", "overlay", &[&upper, "x-berth.apart"]);
+    f.apply(tar(), &apart).await.unwrap();
+    assert_eq!(layers.seen(), ["dir", "dir/new"]);
+}
+
+#[tokio::test]
+async fn a_layer_that_needs_its_parents_is_refused_without_them_or_guessed_as_in_containerd() {
+    let Ok(()) = need::root() else { return };
+    let f = Fixture::new();
+    for (number, name) in ["dir/file", ".wh..wh..opq"].into_iter().enumerate() {
+        let upper = f.folder(&format!("apart-{number}"));
+        let option = format!("upperdir={}", upper.display());
+        let tar = || Tar::default().entry(&file(name)).finish();
+        let error =
+            f.apply(tar(), &mount("overlay", "overlay", &[&option, "x-berth.apart"])).await.unwrap_err();
+        assert_eq!(error.kind(), berth_types::ErrorKind::FailedPrecondition, "{name}: {error:?}");
+        f.apply(tar(), &mount("overlay", "overlay", &[&option])).await.unwrap();
+    }
+}

@@ -69,6 +69,8 @@ pub(crate) struct CommitRecord {
     pub(crate) backend: SnapshotKey,
     pub(crate) labels: Labels,
     pub(crate) lease: Option<LeaseId>,
+    /// The parent that it gets with the commit, if it gets one.
+    pub(crate) onto: Option<SnapshotKey>,
 }
 
 impl CommitRecord {
@@ -83,6 +85,7 @@ impl Record for CommitRecord {
             .text(self.backend.as_str())
             .labels(&self.labels)
             .text(self.lease.as_ref().map_or("", LeaseId::as_str))
+            .text(self.onto.as_ref().map_or("", SnapshotKey::as_str))
     }
 
     fn read(from: &mut Decoder<'_>) -> Result<Self, Damaged> {
@@ -94,6 +97,7 @@ impl Record for CommitRecord {
                 "" => None,
                 lease => Some(lease.parse().map_err(|_| Damaged("lease"))?),
             },
+            onto: optional_key(&from.text()?)?,
         })
     }
 }

@@ -15,7 +15,9 @@ use super::labels::inherited;
 use super::{Place, SnapshotView, create, find};
 use crate::key::{Kind, key};
 use crate::ledger::{Durability, Ledger, Txn};
-use crate::record::{CommitRecord, Resource, checked_labels, each, hold, let_go, store};
+use crate::record::{
+    CommitRecord, Resource, SnapshotRecord, checked_labels, each, hold, let_go, load, store,
+};
 use crate::shared::Shared;
 use crate::storage::Read;
 
@@ -25,6 +27,7 @@ impl SnapshotView {
         name: &SnapshotKey,
         key: &SnapshotKey,
         labels: Labels,
+        onto: Option<SnapshotKey>,
     ) -> Result<()> {
         self.shared.recovered().await;
         let labels = checked_labels("info", labels)?;
@@ -37,19 +40,28 @@ impl SnapshotView {
             self.shared.backend_key(&self.scope.namespace, name.as_str()).await?.parse()?;
         let _backend = self.shared.locks.own(self.backend_lock(&backend)).await;
         let place = self.place(key);
-        let intent = CommitRecord { name: name.clone(), backend, labels, lease: self.scope.lease.clone() };
-        let active = self.intend(place.clone(), intent.clone()).await?;
-        let done = self.backend.commit(&intent.backend, &active, inherited(&intent.labels)).await;
+        let lease = self.scope.lease.clone();
+        let intent = CommitRecord { name: name.clone(), backend, labels, lease, onto };
+        let (active, parent) = self.intend(place.clone(), intent.clone()).await?;
+        let labels = inherited(&intent.labels);
+        let done = match parent {
+            Some(parent) => self.backend.commit_onto(&intent.backend, &active, &parent, labels).await,
+            None => self.backend.commit(&intent.backend, &active, labels).await,
+        };
         if let Err(error) = done {
-            self.take_back(place).await?;
+            self.take_back(place, intent).await?;
             return Err(error);
         }
         record(&self.shared, place, intent).await
     }
 
-    /// Checks the commit, records that it has begun, and answers the active snapshot's key in the
-    /// backend.
-    async fn intend(&self, place: Place, intent: CommitRecord) -> Result<SnapshotKey> {
+    /// Checks the commit, records that it has begun, and answers the keys in the backend: the active snapshot's,
+    /// and that of the parent which it gets, if it gets one.
+    async fn intend(
+        &self,
+        place: Place,
+        mut intent: CommitRecord,
+    ) -> Result<(SnapshotKey, Option<SnapshotKey>)> {
         let scope = self.scope.clone();
         let change = move |txn: &mut Txn<'_>| {
             let target = place.sibling(&intent.name);
@@ -60,37 +72,63 @@ impl SnapshotView {
             let active = find(txn, &place)?;
             // The lease is checked now, when nothing has happened yet.
             hold(txn, &scope, Resource::Snapshot(&target.snapshotter, &target.name))?;
-            if let Some(parent) = &active.parent
-                && txn.load(&place.sibling(parent).key())?.is_none()
-            {
-                return Err(create::no_parent(parent));
+            if active.parent.is_some() && intent.onto.is_some() && active.parent != intent.onto {
+                return Err(Error::invalid_argument(format!(
+                    "cannot change parent of active snapshot {:?} on commit",
+                    place.name
+                )));
             }
+            let parent = active.parent.clone().or_else(|| intent.onto.clone());
+            let parent = match parent {
+                Some(parent) => {
+                    let found = load::<SnapshotRecord>(txn, &place.sibling(&parent).key())?;
+                    Some(found.ok_or_else(|| create::no_parent(&parent))?.backend)
+                }
+                None => None,
+            };
+            if active.parent.is_some() {
+                intent.onto = None;
+            } else if let Some(parent) = &intent.onto {
+                // Nobody may remove the parent between now and the record.
+                txn.put(&target.child_of(parent.as_str()), &[])?;
+            }
+            let onto = parent.filter(|_| intent.onto.is_some());
             let key = CommitRecord::key(&place.namespace, &place.snapshotter, &place.name);
             store(txn, &key, &intent)?;
-            Ok(Ok(active.backend))
+            Ok(Ok((active.backend, onto)))
         };
         self.shared.ledger.update(Durability::Synced, change).await?
     }
 
-    async fn take_back(&self, place: Place) -> Result<()> {
-        let change = move |txn: &mut Txn<'_>| {
-            txn.delete(&CommitRecord::key(&place.namespace, &place.snapshotter, &place.name)).map(drop)
-        };
+    async fn take_back(&self, place: Place, intent: CommitRecord) -> Result<()> {
+        let change = move |txn: &mut Txn<'_>| forget(txn, &place, &intent);
         self.shared.ledger.update(Durability::Relaxed, change).await
     }
+}
+
+/// Removes what an intent recorded.
+fn forget(txn: &mut Txn<'_>, place: &Place, intent: &CommitRecord) -> Result<()> {
+    let target = place.sibling(&intent.name);
+    if let Some(parent) = &intent.onto
+        && txn.load(&target.key())?.is_none()
+    {
+        txn.delete(&target.child_of(parent.as_str()))?;
+    }
+    txn.delete(&CommitRecord::key(&place.namespace, &place.snapshotter, &place.name)).map(drop)
 }
 
 /// The backend has committed: the records follow.
 async fn record(shared: &Shared, place: Place, intent: CommitRecord) -> Result<()> {
     let namespace: Namespace = place.namespace.parse()?;
     let change = move |txn: &mut Txn<'_>| {
-        let CommitRecord { name, backend, labels, lease } = intent;
+        let CommitRecord { name, backend, labels, lease, onto } = intent;
         let scope = Scope { namespace, lease };
         let mut record = find(txn, &place)?;
         place.erase(txn, &record)?;
         let_go(txn, &scope, Resource::Snapshot(&place.snapshotter, &place.name))?;
         let now = SystemTime::now();
         record.backend = backend;
+        record.parent = record.parent.or(onto);
         record.labels = labels;
         record.created_at = now;
         record.updated_at = now;
@@ -139,10 +177,7 @@ pub(crate) async fn finish(shared: &Shared, interrupted: Interrupted) -> Result<
     match backend.stat(&intent.backend).await {
         Ok(_) => record(shared, place, intent).await,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let change = move |txn: &mut Txn<'_>| {
-                let key = CommitRecord::key(&place.namespace, &place.snapshotter, &place.name);
-                txn.delete(&key).map(drop)
-            };
+            let change = move |txn: &mut Txn<'_>| forget(txn, &place, &intent);
             shared.ledger.update(Durability::Relaxed, change).await
         }
         Err(error) => Err(error),

@@ -85,7 +85,17 @@ impl Snapshotter for SnapshotView {
     }
 
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
-        self.commit_active(name, key, labels).await
+        self.commit_active(name, key, labels, None).await
+    }
+
+    async fn commit_onto(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: &SnapshotKey,
+        labels: Labels,
+    ) -> Result<()> {
+        self.commit_active(name, key, labels, Some(parent.clone())).await
     }
 
     /// The backend's part is removed by the collector, after the record's removal is on disk.

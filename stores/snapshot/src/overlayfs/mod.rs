@@ -21,6 +21,10 @@ use crate::mapping;
 use crate::open::OpenError;
 use crate::trees::{Trees, give, make_dir};
 
+/// berth's own word beside containerd's `rebase`: the differ refuses a layer that cannot be unpacked without its
+/// parents, instead of guessing what they are like.
+const APART: &str = "berth.apart";
+
 /// The label that tells where a snapshot's own changes are.
 const UPPERDIR_LABEL: &str = "containerd.io/snapshot/overlay.upperdir";
 
@@ -61,7 +65,10 @@ pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenErr
 pub fn capabilities(config: &Config) -> Vec<&'static str> {
     let remap = probe::maps_ids().then_some("remap-ids");
     let only = (!config.slow_chown).then_some("only-remap-ids");
-    remap.into_iter().chain(only).collect()
+    // Removals in a tree without its parents are device nodes, which a user namespace may not make.
+    let own_xattrs = config.mount_options.iter().any(|option| option == "userxattr");
+    let apart = (!own_xattrs && !probe::in_user_namespace()).then_some(["rebase", APART]);
+    remap.into_iter().chain(only).chain(apart.into_iter().flatten()).collect()
 }
 
 /// The configured options with those that this machine needs.
@@ -149,6 +156,10 @@ impl Shape for Overlay {
 
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf {
         trees.path(id).join("fs")
+    }
+
+    fn rebases(&self) -> bool {
+        true
     }
 
     fn add_labels(&self, trees: &Trees, id: u64, labels: &mut Labels) {

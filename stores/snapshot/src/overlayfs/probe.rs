@@ -108,7 +108,7 @@ pub(super) fn knows_index() -> bool {
     Path::new("/sys/module/overlay/parameters/index").exists()
 }
 
-fn in_user_namespace() -> bool {
+pub(super) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let numbers: Vec<&str> = map.split_whitespace().collect();
     !map.is_empty() && numbers != ["0", "0", "4294967295"]

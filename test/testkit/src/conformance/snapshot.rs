@@ -31,6 +31,7 @@ pub async fn all(open: impl Fn(&Path) -> Arc<dyn Snapshotter>) {
     records::labels_do_not_pass_to_the_committed_one(fixture()).await;
     records::filters_choose(fixture()).await;
     records::committed_snapshots_have_no_mounts(fixture()).await;
+    records::a_parent_can_come_with_the_commit(fixture()).await;
     records::one_of_many_makers_of_a_name_wins(fixture()).await;
     trees::each_layer_adds_to_the_one_below(fixture()).await;
     trees::removed_files_stay_removed_above(fixture()).await;

@@ -6,6 +6,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags};
 
 use crate::image::Image;
 
@@ -47,12 +50,24 @@ pub struct Reply {
     pub claimed: Option<usize>,
     /// After how many bytes of the body the connection breaks.
     pub cut: Option<usize>,
+    /// After how many bytes of the body nothing more comes, although the connection stays.
+    pub stall: Option<usize>,
+    /// So many bytes of the body at a time, and how long until the next ones.
+    pub trickle: Option<(usize, Duration)>,
 }
 
 impl Reply {
     /// An answer with a body.
     pub fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
-        Self { status, headers: Vec::new(), body: body.into(), claimed: None, cut: None }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: body.into(),
+            claimed: None,
+            cut: None,
+            stall: None,
+            trickle: None,
+        }
     }
 
     /// The same with one more header.
@@ -66,6 +81,22 @@ impl Reply {
     #[must_use]
     pub fn cut(mut self, after: usize) -> Self {
         self.cut = Some(after);
+        self
+    }
+}
+
+impl Reply {
+    /// The same, but after so many bytes of the body nothing more comes.
+    #[must_use]
+    pub fn stall(mut self, after: usize) -> Self {
+        self.stall = Some(after);
+        self
+    }
+
+    /// The same, but the body comes in drops.
+    #[must_use]
+    pub fn trickle(mut self, bytes: usize, every: Duration) -> Self {
+        self.trickle = Some((bytes, every));
         self
     }
 }
@@ -174,10 +205,27 @@ fn write(mut stream: &TcpStream, reply: &Reply, head: bool) -> std::io::Result<(
     }
     stream.write_all(b"\r\n")?;
     if !head {
-        let end = reply.cut.unwrap_or(reply.body.len()).min(reply.body.len());
-        stream.write_all(&reply.body[..end])?;
+        let end = reply.cut.or(reply.stall).unwrap_or(reply.body.len()).min(reply.body.len());
+        let (step, every) = reply.trickle.unwrap_or((end, Duration::ZERO));
+        for drop in reply.body[..end].chunks(step.max(1)) {
+            stream.write_all(drop)?;
+            if !every.is_zero() && gives_up(stream, every) {
+                return Err(std::io::ErrorKind::BrokenPipe.into());
+            }
+        }
+        if reply.stall.is_some() {
+            stream.flush()?;
+            gives_up(stream, crate::wait::SOON);
+            return Err(std::io::ErrorKind::BrokenPipe.into());
+        }
     }
     stream.flush()
+}
+
+/// Waits; says whether the other side closed the connection meanwhile.
+fn gives_up(stream: &TcpStream, limit: Duration) -> bool {
+    let mut closed = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+    crate::wait::pause(&mut closed, limit) > 0
 }
 
 /// What an honest registry that has this image as `REPOSITORY:TAG` answers to a request to read; ranges are heeded.
@@ -205,15 +253,20 @@ pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> R
     let Some(blob) = blobs.into_iter().find(|blob| crate::image::digest(blob) == wanted) else {
         return missing();
     };
-    let from = request
-        .header("range")
-        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    match from {
-        Some(from) if from < blob.len() => {
-            let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
-            Reply::new(206, &blob[from..]).header("Content-Range", &range)
+    match request.header("range").and_then(range) {
+        Some((from, last)) if from < blob.len() => {
+            let last = last.unwrap_or(usize::MAX).min(blob.len() - 1);
+            let range = format!("bytes {from}-{last}/{}", blob.len());
+            Reply::new(206, &blob[from..=last]).header("Content-Range", &range)
         }
         Some(_) => Reply::new(416, ""),
         None => Reply::new(200, blob),
     }
+}
+
+/// `bytes=FROM-` or `bytes=FROM-LAST`.
+fn range(text: &str) -> Option<(usize, Option<usize>)> {
+    let (from, last) = text.strip_prefix("bytes=")?.split_once('-')?;
+    let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
+    Some((from.parse().ok()?, last.filter(|last| from.parse::<usize>().is_ok_and(|from| from <= *last))))
 }

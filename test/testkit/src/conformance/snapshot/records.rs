@@ -205,3 +205,43 @@ pub(super) async fn everything_is_there_after_reopening(open: &impl Fn(&Path) ->
     f.unmount("active");
     f.prepare("gone", "base").await.expect("the name is free");
 }
+
+/// A snapshotter either gives a parent with the commit, or refuses and leaves all as it was.
+pub(super) async fn a_parent_can_come_with_the_commit(f: Fixture) {
+    f.layer("one", "", |point| std::fs::write(point.join("one"), "1").expect("write")).await;
+    f.layer("other", "", |_| {}).await;
+    f.prepare("alone", "").await.expect("prepare");
+    let onto = |name: &'static str, active: &'static str, parent: &'static str| {
+        let (name, active, parent) = (key(name), key(active), key(parent));
+        let snapshots = f.snapshots();
+        async move { snapshots.commit_onto(&name, &active, &parent, labels(&[])).await }
+    };
+    f.prepare("placed", "one").await.expect("prepare");
+    let error = onto("elsewhere", "placed", "other").await.expect_err("it has another parent");
+    assert!(matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::NotImplemented), "{error:?}");
+    onto("kept", "placed", "one").await.expect("it has this parent");
+    match onto("two", "alone", "one").await {
+        Ok(()) => {
+            let info = f.snapshots().stat(&key("two")).await.expect("stat");
+            assert_eq!((info.kind, info.parent), (SnapshotKind::Committed, Some(key("one"))));
+            let mounts = f.view("view", "two").await.expect("view");
+            let point = f.mount("view", &mounts);
+            assert_eq!(std::fs::read_to_string(point.join("one")).expect("read"), "1");
+            f.unmount("view");
+            f.prepare("next", "").await.expect("prepare");
+            onto("three", "next", "missing").await.expect_err("there is no such parent");
+            f.snapshots().remove(&key("next")).await.expect("the failed commit holds nothing");
+            f.snapshots().remove(&key("view")).await.expect("remove");
+            f.snapshots().remove(&key("kept")).await.expect("remove");
+            let error = f.snapshots().remove(&key("one")).await.expect_err("it has a child");
+            assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+            f.snapshots().remove(&key("two")).await.expect("remove");
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotImplemented, "{error:?}");
+            f.snapshots().remove(&key("alone")).await.expect("it is still active");
+            f.snapshots().remove(&key("kept")).await.expect("remove");
+        }
+    }
+    f.snapshots().remove(&key("one")).await.expect("nothing builds on it any more");
+}

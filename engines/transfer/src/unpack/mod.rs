@@ -1,0 +1,136 @@
+//! An image's layers as snapshots.
+//!
+//! ```text
+//!   layer 0   (arrives) prepare(extract-… ⟨chain 0⟩) → apply → diff id? ─▶ commit(⟨chain 0⟩)
+//!   layer 1   (arrives) prepare(extract-… ⟨chain 1⟩) → apply → diff id? ─┄─▶ commit(⟨chain 1⟩, onto ⟨chain 0⟩)
+//! ```
+//! Where the snapshotter lets a parent come with the commit, layers are filled at once, each as soon as its blob is
+//! there, and committed in their order. Anywhere else, and for a layer that needs what is below it, one is prepared
+//! on the other. Snapshots are named by chain id, so whatever images share is unpacked once, whoever came first; two at the same
+//! time both work and the second takes the first one's snapshot. What is committed stays: a later call goes on
+//! from there.
+
+mod arrivals;
+mod order;
+mod work;
+
+use berth_core::{Catalog, ContentStore, Scope, Snapshotter};
+use berth_oci::image::{PlatformMatch, chain_ids};
+use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, SnapshotKey, SnapshotterName};
+
+pub(crate) use self::arrivals::{Arrivals, Waiting};
+use self::work::Work;
+use crate::content;
+use crate::hold::Hold;
+use crate::image::{Loaded, load};
+use crate::progress::Reporter;
+
+const GC_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+
+/// What to unpack where.
+#[derive(Clone, Debug)]
+pub struct Unpack {
+    /// Index or manifest.
+    pub target: Descriptor,
+    /// Whose image of an index.
+    pub platform: PlatformMatch,
+    /// Into which snapshotter.
+    pub snapshotter: SnapshotterName,
+    /// Where progress goes.
+    pub progress: Reporter,
+}
+
+/// An image that can be run.
+#[derive(Clone, Debug)]
+pub struct Unpacked {
+    /// Its manifest and configuration.
+    pub image: Loaded,
+    /// The snapshot with all its layers, to be the parent of a container's; none for an image without layers.
+    pub chain: Option<SnapshotKey>,
+}
+
+/// Unpacks an image's layers. What is unpacked already is left as it is.
+pub async fn unpack(catalog: &dyn Catalog, scope: &Scope, request: &Unpack) -> Result<Unpacked> {
+    arriving(catalog, scope, request, &Waiting::for_nothing()).await
+}
+
+/// Unpacks an image of which manifest and configuration are there, and each layer once it is.
+pub(crate) async fn arriving(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    request: &Unpack,
+    waiting: &Waiting,
+) -> Result<Unpacked> {
+    let store = catalog.content(scope);
+    let image = load(&*store, &request.target, &request.platform).await?;
+    let layers = layers(&image)?;
+    let snapshots = catalog.snapshotter(&request.snapshotter, scope)?;
+    let chain = image.chain()?;
+    let Some(top) = chain.clone() else { return Ok(Unpacked { image, chain }) };
+    // The short way, without a lease: something refers to the snapshot, so it stays.
+    if is_referred(&*store, &image, &request.snapshotter, &top).await? && exists(&*snapshots, &top).await? {
+        return Ok(Unpacked { image, chain });
+    }
+    let hold = Hold::begin(catalog, scope).await?;
+    let work = Work::open(catalog, hold.scope(), request, waiting).await;
+    let done = async {
+        let work = work?;
+        work.all(&layers).await?;
+        // The image's configuration keeps the snapshot from now on.
+        let label = Labels::from([(gc_label(&request.snapshotter), top.to_string())]);
+        content::add_labels(&*store, &image.manifest.config.digest, label).await
+    };
+    let done = done.await;
+    hold.over(done).await?;
+    Ok(Unpacked { image, chain })
+}
+
+fn gc_label(snapshotter: &SnapshotterName) -> String {
+    format!("{GC_SNAPSHOT}{snapshotter}")
+}
+
+/// A layer with what it must turn out to be.
+struct Layer {
+    descriptor: Descriptor,
+    diff_id: Digest,
+    chain: SnapshotKey,
+}
+
+fn layers(image: &Loaded) -> Result<Vec<Layer>> {
+    let diff_ids = &image.config.rootfs.diff_ids;
+    if diff_ids.len() != image.manifest.layers.len() {
+        return Err(Error::invalid_argument(format!(
+            "the manifest {} has {} layers and its configuration {}",
+            image.descriptor.digest,
+            image.manifest.layers.len(),
+            diff_ids.len()
+        )));
+    }
+    let chains = chain_ids(diff_ids);
+    let parts = image.manifest.layers.iter().zip(diff_ids).zip(chains);
+    parts
+        .map(|((descriptor, diff_id), chain)| {
+            let chain = chain.as_str().parse()?;
+            Ok(Layer { descriptor: descriptor.clone(), diff_id: diff_id.clone(), chain })
+        })
+        .collect()
+}
+
+async fn exists(snapshots: &dyn Snapshotter, key: &SnapshotKey) -> Result<bool> {
+    match snapshots.stat(key).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the image's configuration keeps the snapshot.
+async fn is_referred(
+    store: &dyn ContentStore,
+    image: &Loaded,
+    snapshotter: &SnapshotterName,
+    top: &SnapshotKey,
+) -> Result<bool> {
+    let labels = store.info(&image.manifest.config.digest).await?.labels;
+    Ok(labels.get(&gc_label(snapshotter)).is_some_and(|value| value == top.as_str()))
+}
