@@ -21,8 +21,9 @@ mod retry;
 mod upload;
 
 pub use config::Config;
-pub use credentials::{Credentials, Secret};
+pub use credentials::{Ask, Credentials, Secret};
 pub use hosts::{Capability, Host};
 pub use registries::Registries;
 pub use repository::{Access, Blob, Repository};
+pub use reqwest::header::{HeaderMap, HeaderName};
 pub use upload::BlobSource;

@@ -26,8 +26,10 @@ pub struct Registries {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) tokens: Tokens,
-    clients: Mutex<HashMap<Trust, Client>>,
+    clients: Clients,
 }
+
+type Clients = Arc<Mutex<HashMap<Trust, Client>>>;
 
 /// What makes one connection pool differ from another.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -41,8 +43,20 @@ struct Trust {
 impl Registries {
     /// Registries under a configuration. Reads nothing yet.
     pub fn new(config: Config) -> Self {
-        let clients = Mutex::new(HashMap::new());
+        Self { shared: Arc::new(Shared { config, tokens: Tokens::default(), clients: Clients::default() }) }
+    }
+
+    /// The same connections under another configuration. Tokens are not shared: they are somebody's. How long
+    /// connections may take, and how requests name this program, is as it was.
+    #[must_use]
+    pub fn under(&self, config: Config) -> Self {
+        let clients = Arc::clone(&self.shared.clients);
         Self { shared: Arc::new(Shared { config, tokens: Tokens::default(), clients }) }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
 
     /// One repository of one registry.
@@ -53,7 +67,11 @@ impl Registries {
 
     /// The hosts that are asked for a registry, in order.
     pub fn hosts(&self, registry: &str) -> Result<Vec<Host>> {
-        hosts::find(&self.shared.config, registry)
+        let mut hosts = hosts::find(&self.shared.config, registry)?;
+        for own in hosts.iter_mut().filter(|host| !host.mirror) {
+            own.headers.extend(self.shared.config.headers.clone());
+        }
+        Ok(hosts)
     }
 }
 

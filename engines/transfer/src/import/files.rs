@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashSet};
 
 use berth_archive::Hasher;
-use berth_core::{CommitRequest, ContentStore, IngestRequest};
+use berth_core::{CommitRequest, ContentStore, Ingest, IngestRequest};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result};
 use serde::de::DeserializeOwned;
 
 use super::{Import, LAYOUT_LIMIT};
 use crate::content::{self, Opened};
 use crate::hold::unique;
-use crate::progress::{Object, State};
+use crate::progress::{Object, Reported, State};
 use crate::tar::{Member, Members};
 
 /// Links from link to link.
@@ -120,7 +120,7 @@ async fn store_file(
     let report = options.progress.object(name, Object::File, member.size);
     let request =
         IngestRequest { reference: reference.parse()?, total: member.size, expected: expected.clone() };
-    let mut ingest = match (content::open(store, request).await?, &expected) {
+    let ingest = match (content::open(store, request).await?, &expected) {
         (Opened::Writing(ingest, _), _) => ingest,
         (Opened::Exists, Some(digest)) => {
             report.whole(State::Exists);
@@ -129,6 +129,31 @@ async fn store_file(
         }
         (Opened::Exists, None) => return Err(Error::internal("content exists without an address")),
     };
+    let filled = fill(store, members, ingest, expected, &report).await;
+    let (digest, size, start) = match filled {
+        Ok(filled) => filled,
+        Err(error) => {
+            // Nobody goes on from a part of an archive; a failed import leaves nothing.
+            store.abort(&reference.parse()?).await.ok();
+            if error.kind() != ErrorKind::FailedPrecondition {
+                return Err(error);
+            }
+            let text = format!("{} in the archive is not what its name says", member.path);
+            return Err(Error::invalid_argument(text).caused_by(error));
+        }
+    };
+    report.whole(State::Complete);
+    Ok(File { digest, size, start })
+}
+
+/// Writes a member's data and commits it: its digest, its size and its first bytes.
+async fn fill(
+    store: &dyn ContentStore,
+    members: &mut Members,
+    mut ingest: Box<dyn Ingest>,
+    expected: Option<Digest>,
+    report: &Reported,
+) -> Result<(Digest, u64, Vec<u8>)> {
     // The store verifies what it knows the address of, so only other files are hashed here.
     let mut hasher = expected.is_none().then(Hasher::default);
     let (mut offset, mut start) = (0, Vec::new());
@@ -149,18 +174,8 @@ async fn store_file(
         (None, hasher) => hasher.unwrap_or_default().finish(),
     };
     let commit = CommitRequest { size: Some(offset), expected: Some(digest.clone()), labels: Labels::new() };
-    match content::commit(store, &mut *ingest, commit).await {
-        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
-            // Nobody goes on from bytes that are wrong; the lease's end would remove them too.
-            drop(ingest);
-            store.abort(&reference.parse()?).await.ok();
-            let text = format!("{} in the archive is not what its name says", member.path);
-            return Err(Error::invalid_argument(text).caused_by(error));
-        }
-        result => result?,
-    }
-    report.whole(State::Complete);
-    Ok(File { digest, size: offset, start })
+    content::commit(store, &mut *ingest, commit).await?;
+    Ok((digest, offset, start))
 }
 
 fn beginning(data: &[u8]) -> Vec<u8> {
