@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::introspection::{plugin_uri, ready};
 
 const CONTENT: &str = "io.containerd.content.v1";
+const DIFFER: &str = "io.containerd.differ.v1";
 const EVENT: &str = "io.containerd.event.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
 const METADATA: &str = "io.containerd.metadata.v1";
@@ -37,7 +38,7 @@ const SERVICES: [(&str, &[&str]); 14] = [
 const BASES: [(&str, &[&str]); 8] = [
     ("containers-service", &[EVENT, METADATA]),
     ("content-service", &[METADATA]),
-    ("diff-service", &["io.containerd.differ.v1"]),
+    ("diff-service", &[DIFFER]),
     ("images-service", &[METADATA, "io.containerd.gc.v1"]),
     ("introspection-service", &[]),
     ("namespaces-service", &[EVENT, METADATA]),
@@ -77,7 +78,11 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.server.v1", "grpc", &[GRPC]),
         ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
         ready("io.containerd.streaming.v1", "manager", &[METADATA]),
-        transfer(),
+        ready(
+            "io.containerd.transfer.v1",
+            "local",
+            &["io.containerd.lease.v1", METADATA, DIFFER, SNAPSHOTTER],
+        ),
     ];
     records.extend(BASES.map(|(id, requires)| ready(SERVICE, id, requires)));
     records.extend(SERVICES.map(|(id, requires)| ready(GRPC, id, requires)));
@@ -134,14 +139,6 @@ fn restart() -> PluginInfo {
     let mut record =
         ready("io.containerd.monitor.container.v1", "restart", &["io.containerd.runtime.v2", METADATA]);
     record.capabilities = ["no", "always", "on-failure", "unless-stopped"].map(str::to_owned).into();
-    record
-}
-
-fn transfer() -> PluginInfo {
-    let differ = "io.containerd.differ.v1";
-    let requires = ["io.containerd.lease.v1", METADATA, differ, SNAPSHOTTER];
-    let mut record = ready("io.containerd.transfer.v1", "local", &requires);
-    record.platforms = vec![host_platform()];
     record
 }
 

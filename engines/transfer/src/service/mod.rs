@@ -138,7 +138,7 @@ fn platforms(store: &ImageStore) -> Platforms {
 }
 
 /// Where to unpack for this machine. Like containerd, which unpacks only what it is configured for, an unknown
-/// snapshotter and a platform of another system are passed over: the image can be unpacked later.
+/// snapshotter and a platform of another system are passed over as long as something is left.
 fn destinations(
     catalog: &dyn Catalog,
     scope: &Scope,
@@ -156,7 +156,15 @@ fn destinations(
             found.push((PlatformMatch::only(&platform), snapshotter));
         }
     }
-    Ok(found)
+    match store.unpacks.first() {
+        Some(first) if found.is_empty() => {
+            let snapshotter = first.snapshotter.as_ref().map_or(DEFAULT_SNAPSHOTTER, |name| name.as_str());
+            Err(Error::invalid_argument(format!(
+                "unable to initialize unpacker: no unpack platforms defined (snapshotter {snapshotter:?})"
+            )))
+        }
+        _ => Ok(found),
+    }
 }
 
 /// Unpacks those of the images that are for the platforms.

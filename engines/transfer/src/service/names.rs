@@ -111,8 +111,8 @@ fn beside(store: &ImageStore) -> Labels {
     let mut labels = store.labels.clone();
     if let Some(name) = &store.name {
         labels.insert(BACK_REFERENCE.to_owned(), name.to_string());
-        let now = jiff::Timestamp::try_from(SystemTime::now()).map(|now| now.to_string());
-        labels.insert(EXPIRE.to_owned(), now.unwrap_or_default());
+        let now = jiff::Timestamp::try_from(SystemTime::now()).unwrap_or_default();
+        labels.insert(EXPIRE.to_owned(), now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
     }
     labels
 }
