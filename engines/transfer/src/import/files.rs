@@ -120,8 +120,8 @@ async fn store_file(
     let report = options.progress.object(name, Object::File, member.size);
     let request =
         IngestRequest { reference: reference.parse()?, total: member.size, expected: expected.clone() };
-    let ingest = match (content::open(store, request).await?, &expected) {
-        (Opened::Writing(ingest, _), _) => ingest,
+    let (ingest, there) = match (content::open(store, request).await?, &expected) {
+        (Opened::Writing(ingest, there), _) => (ingest, there),
         (Opened::Exists, Some(digest)) => {
             report.whole(State::Exists);
             let start = members.data().await?.unwrap_or_default();
@@ -129,7 +129,11 @@ async fn store_file(
         }
         (Opened::Exists, None) => return Err(Error::internal("content exists without an address")),
     };
-    let filled = fill(store, members, ingest, expected, &report).await;
+    let adopted = expected.as_ref().filter(|_| there > 0 && there == member.size);
+    let filled = match adopted {
+        Some(digest) => adopt(store, members, ingest, digest, there).await,
+        None => fill(store, members, ingest, expected, &report).await,
+    };
     let (digest, size, start) = match filled {
         Ok(filled) => filled,
         Err(error) => {
@@ -144,6 +148,20 @@ async fn store_file(
     };
     report.whole(State::Complete);
     Ok(File { digest, size, start })
+}
+
+/// Commits what another namespace has already, verified; of the member only the first bytes are read.
+async fn adopt(
+    store: &dyn ContentStore,
+    members: &mut Members,
+    mut ingest: Box<dyn Ingest>,
+    digest: &Digest,
+    size: u64,
+) -> Result<(Digest, u64, Vec<u8>)> {
+    let start = members.data().await?.unwrap_or_default();
+    let commit = CommitRequest { size: Some(size), expected: Some(digest.clone()), labels: Labels::new() };
+    content::commit(store, &mut *ingest, commit).await?;
+    Ok((digest.clone(), size, beginning(&start)))
 }
 
 /// Writes a member's data and commits it: its digest, its size and its first bytes.

@@ -178,7 +178,8 @@ async fn fetch_into(
     };
     let pulled = pull(catalog, scope, registries, &request).await.map_err(|error| match error.kind() {
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {
-            error.context(format!("pull access denied to {}", from.reference))
+            let text = "pull access denied, repository does not exist or may require authorization";
+            error.context(format!("failed to resolve image: {text}"))
         }
         _ => error,
     })?;
