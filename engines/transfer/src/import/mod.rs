@@ -3,6 +3,7 @@
 //! An archive is read once, from front to back, so that it may come from a pipe: every file goes into content as it
 //! passes, under a lease, and what the images turn out not to need goes away with the lease.
 
+mod compress;
 mod docker;
 mod files;
 mod folder;

@@ -110,14 +110,13 @@ impl<'a> Steps<'a> {
     /// A document that has come: from now on its parts are known.
     async fn read(&mut self, event: &Progress) {
         let known = self.parts.get(&*event.name).map(|part| part.target.clone());
-        let document = match known {
-            Some(document) => document,
-            None => {
-                let Ok(digest) = event.name.parse::<Digest>() else { return };
-                let Some(root) = self.root_document(digest).await else { return };
-                self.add(root.clone(), None);
-                root
-            }
+        let document = if let Some(document) = known {
+            document
+        } else {
+            let Ok(digest) = event.name.parse::<Digest>() else { return };
+            let Some(root) = self.root_document(digest).await else { return };
+            self.add(root.clone(), None);
+            root
         };
         self.children(&document).await;
     }
