@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 
 use super::{Import, LAYOUT_LIMIT};
 use crate::content::{self, Opened};
-use crate::hold::unique;
 use crate::progress::{Object, Reported, State};
 use crate::tar::{Member, Members};
 
@@ -36,15 +35,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Takes in every member. A name that comes twice is refused: readers disagree about which one counts.
+    /// Takes in every member; ingests begin with `prefix`, which nothing else has. A name that comes twice is refused: readers disagree about which one counts.
     pub(super) async fn take(
         store: &dyn ContentStore,
         mut members: Members,
+        prefix: &str,
         options: &Import,
     ) -> Result<Self> {
         let mut taken = Self::default();
         let mut seen = HashSet::new();
-        let prefix = unique("import");
         while let Some(member) = members.next().await? {
             if is_needless(&member.path) {
                 continue;

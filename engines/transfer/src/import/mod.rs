@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use crate::content;
 use crate::graph::{self, Limits, Missing};
-use crate::hold::Hold;
+use crate::hold::{Hold, unique};
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::Reporter;
@@ -106,9 +106,14 @@ pub(crate) struct Taken {
 }
 
 impl Taken {
-    /// Takes in what `source` has, without its names.
-    pub(crate) async fn from(content: &dyn ContentStore, source: Source, options: &Import) -> Result<Self> {
-        let files = Files::take(content, members(source, options)?, options).await?;
+    /// Takes in what `source` has, without its names. Ingests begin with `prefix`, which nothing else has.
+    pub(crate) async fn from(
+        content: &dyn ContentStore,
+        source: Source,
+        prefix: &str,
+        options: &Import,
+    ) -> Result<Self> {
+        let files = Files::take(content, members(source, options)?, prefix, options).await?;
         let tops = tops(content, &files, options).await?;
         let images = keep(content, tops, options).await?;
         Ok(Self { files, images })
@@ -132,7 +137,7 @@ async fn import_held(
     options: &Import,
 ) -> Result<Imported> {
     let content = catalog.content(scope);
-    let files = Files::take(&*content, members, options).await?;
+    let files = Files::take(&*content, members, &unique("import"), options).await?;
     let tops = tops(&*content, &files, options).await?;
     let kept = keep(&*content, tops, options).await?;
     finish(catalog, scope, &*content, &files, kept, options).await

@@ -1,16 +1,24 @@
 //! Archives as source and destination.
 
+use std::time::Duration;
+
 use berth_core::{
     Catalog, ExportArchive, ExportPlatforms, ImageStore, ImportArchive, Requester, Scope, TransferStep,
 };
 use berth_oci::image::PlatformMatch;
+use berth_types::filter::Filters;
 use berth_types::{Descriptor, ErrorKind, LeaseResource, Result};
 
 use super::{Service, destinations, names, of_image, overall, platforms, unpack_all};
 use crate::export::{Exported, Without, export};
+use crate::hold::unique;
 use crate::import::{Import, Source, Taken};
 use crate::platforms::Platforms;
 use crate::progress::Reporter;
+
+/// How often, and how long after the last time, an ingest that is still written to is aborted.
+const TRIES: usize = 40;
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Service {
     /// An archive into the image store.
@@ -23,11 +31,12 @@ impl Service {
         requester.tell(overall("Importing")).await;
         // A lease of its own: of an import that fails nothing stays, although the client's lease may.
         let own = Scope { lease: None, ..self.scope.clone() };
+        let prefix = unique("import");
         let work = async |catalog: &dyn Catalog, scope: Scope| {
             let content = catalog.content(&scope);
             let options = Import { platforms: platforms(&to), plain: from.plain, ..Import::default() };
             let source = Source::Archive(from.archive);
-            let taken = Taken::from(&*content, source, &options).await?;
+            let taken = Taken::from(&*content, source, &prefix, &options).await?;
             let index = taken.index(&*content).await?;
             let destinations = destinations(catalog, &scope, &to)?;
             let progress = Reporter::none();
@@ -43,9 +52,30 @@ impl Service {
             }
             Ok(())
         };
-        self.held(&own, requester, |catalog, scope| async move { work(&*catalog, scope).await }).await?;
+        let done =
+            self.held(&own, requester, |catalog, scope| async move { work(&*catalog, scope).await }).await;
+        if done.is_err() {
+            self.abort(&own, &prefix).await;
+        }
+        done?;
         requester.tell(overall("Completed import")).await;
         Ok(())
+    }
+
+    /// Removes the ingests of an import that was dropped where it stood.
+    async fn abort(&self, scope: &Scope, prefix: &str) {
+        let content = self.catalog.content(scope);
+        // The transfer has failed for another reason, which is what the client is told.
+        let left = content.ingests(&Filters::default()).await.unwrap_or_default();
+        for ingest in left.iter().filter(|ingest| ingest.reference.as_str().starts_with(prefix)) {
+            for _ in 0..TRIES {
+                match content.abort(&ingest.reference).await {
+                    // Its writer was dropped a moment ago and is about to let go of it.
+                    Err(error) if error.kind() == ErrorKind::Unavailable => tokio::time::sleep(PAUSE).await,
+                    _ => break,
+                }
+            }
+        }
     }
 
     /// Lets the client's lease keep what has come in, names or not.
