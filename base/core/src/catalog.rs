@@ -6,7 +6,7 @@ use berth_types::{Result, SnapshotterName};
 
 use crate::{
     Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope, Snapshotter,
-    Tasks,
+    Tasks, Transfers,
 };
 
 /// The handles of a daemon, its own or a remote one's. Asking for a handle is cheap and does no
@@ -39,6 +39,11 @@ pub trait Catalog: Send + Sync {
 
     /// Events of every namespace.
     fn events(&self) -> Arc<dyn Events>;
+
+    /// Images in and out, for a catalog that does that by itself.
+    fn transfers(&self, _scope: &Scope) -> Option<Arc<dyn Transfers>> {
+        None
+    }
 
     /// What it is made of.
     fn introspection(&self) -> Arc<dyn Introspection>;

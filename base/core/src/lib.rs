@@ -22,6 +22,7 @@ mod rollback;
 mod scope;
 mod snapshot;
 mod tasks;
+mod transfers;
 
 pub use catalog::Catalog;
 pub use containers::Containers;
@@ -36,3 +37,7 @@ pub use rollback::Rollback;
 pub use scope::{Deletion, Scope};
 pub use snapshot::{NewSnapshot, Snapshotter};
 pub use tasks::{CreateTask, ExecProcess, Tasks, UpdateTask};
+pub use transfers::{
+    ExportArchive, ExportPlatforms, ImageStore, ImportArchive, Login, Logins, NamedByDigest, OtherNames,
+    PlainLayers, Reference, RegistryEnd, Requester, TransferStep, Transfers, UnpackInto,
+};

@@ -6,23 +6,27 @@ use async_trait::async_trait;
 use berth_client::Client;
 use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, Scope, Snapshotter, Tasks,
+    Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers,
 };
 use berth_diff::Walking;
 use berth_metadata::Metadata;
+use berth_registry::Registries;
 use berth_runtime::{Exchange, Runtime};
+use berth_transfer::Service;
 use berth_types::{Any, Descriptor, Error, ErrorKind, Result, SnapshotterName};
 
 use crate::introspection::{Details, Parts};
 use crate::proxy;
 
-/// The handles of this daemon.
+/// The handles of this daemon. Clones share everything.
+#[derive(Clone)]
 pub(crate) struct Own {
     pub(crate) metadata: Arc<Metadata>,
-    pub(crate) differs: Differs,
+    pub(crate) differs: Arc<Differs>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) introspection: Arc<Parts>,
+    pub(crate) registries: Registries,
 }
 
 /// The differs in the order in which they are tried.
@@ -77,6 +81,11 @@ impl Catalog for Own {
 
     fn events(&self) -> Arc<dyn Events> {
         self.exchange.clone()
+    }
+
+    fn transfers(&self, scope: &Scope) -> Option<Arc<dyn Transfers>> {
+        let (catalog, registries) = (Arc::new(self.clone()), self.registries.clone());
+        Some(Arc::new(Service::new(catalog, scope.clone(), registries)))
     }
 
     fn introspection(&self) -> Arc<dyn Introspection> {

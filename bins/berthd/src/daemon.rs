@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use berth_content::Store;
 use berth_core::Catalog;
 use berth_metadata::{GcConfig, Metadata, Sharing};
+use berth_registry::Registries;
 use berth_runtime::{Deps, Exchange, Runtime, ShimLog, Timeouts};
 use berth_server::{Limits, Listeners, Owner, Socket};
 use tokio::task::JoinSet;
@@ -157,10 +158,12 @@ impl Daemon {
         }
         let catalog = Own {
             metadata: metadata.clone(),
-            differs,
+            differs: Arc::new(differs),
             runtime: runtime.clone(),
             exchange,
             introspection: Arc::new(introspection),
+            // Credentials are the clients'; the daemon has none of its own.
+            registries: Registries::new(berth_registry::Config::system(None)),
         };
         Ok(Self { metadata, runtime, catalog: Arc::new(catalog), monitors })
     }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::introspection::{plugin_uri, ready};
 
 const CONTENT: &str = "io.containerd.content.v1";
+const DIFFER: &str = "io.containerd.differ.v1";
 const EVENT: &str = "io.containerd.event.v1";
 const GRPC: &str = "io.containerd.grpc.v1";
 const METADATA: &str = "io.containerd.metadata.v1";
@@ -16,7 +17,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 12] = [
+const SERVICES: [(&str, &[&str]); 14] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
     ("diff", &[SERVICE]),
@@ -27,7 +28,9 @@ const SERVICES: [(&str, &[&str]); 12] = [
     ("leases", &["io.containerd.lease.v1"]),
     ("namespaces", &[SERVICE]),
     ("snapshots", &[SERVICE]),
+    ("streaming", &["io.containerd.streaming.v1"]),
     ("tasks", &[SERVICE]),
+    ("transfer", &["io.containerd.transfer.v1", "io.containerd.streaming.v1"]),
     ("version", &[]),
 ];
 
@@ -35,7 +38,7 @@ const SERVICES: [(&str, &[&str]); 12] = [
 const BASES: [(&str, &[&str]); 8] = [
     ("containers-service", &[EVENT, METADATA]),
     ("content-service", &[METADATA]),
-    ("diff-service", &["io.containerd.differ.v1"]),
+    ("diff-service", &[DIFFER]),
     ("images-service", &[METADATA, "io.containerd.gc.v1"]),
     ("introspection-service", &[]),
     ("namespaces-service", &[EVENT, METADATA]),
@@ -44,23 +47,19 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 16] = [
+const LATER: [(&str, &str); 12] = [
     ("io.containerd.cri.v1", "images"),
     ("io.containerd.cri.v1", "runtime"),
     (GRPC, "cri"),
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
     (GRPC, "sandboxes"),
-    (GRPC, "streaming"),
-    (GRPC, "transfer"),
     ("io.containerd.image-verifier.v1", "bindir"),
     ("io.containerd.mount-manager.v1", "bolt"),
     ("io.containerd.nri.v1", "nri"),
     ("io.containerd.sandbox.controller.v1", "shim"),
     ("io.containerd.sandbox.store.v1", "local"),
     ("io.containerd.server.v1", "metrics"),
-    ("io.containerd.streaming.v1", "manager"),
-    ("io.containerd.transfer.v1", "local"),
 ];
 
 /// Records of everything but the open sets, which tell of themselves.
@@ -78,6 +77,12 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.warning.v1", "deprecations", &[]),
         ready("io.containerd.server.v1", "grpc", &[GRPC]),
         ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
+        ready("io.containerd.streaming.v1", "manager", &[METADATA]),
+        ready(
+            "io.containerd.transfer.v1",
+            "local",
+            &["io.containerd.lease.v1", METADATA, DIFFER, SNAPSHOTTER],
+        ),
     ];
     records.extend(BASES.map(|(id, requires)| ready(SERVICE, id, requires)));
     records.extend(SERVICES.map(|(id, requires)| ready(GRPC, id, requires)));

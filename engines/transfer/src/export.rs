@@ -32,8 +32,19 @@ pub struct Exported {
     pub platforms: Platforms,
     /// Whose image Docker sees under an index's name.
     pub docker: PlatformMatch,
+    /// What is left out.
+    pub without: Without,
     /// Where progress goes.
     pub progress: Reporter,
+}
+
+/// What an archive does not get.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Docker's `manifest.json`.
+    pub manifest_json: bool,
+    /// Layers that must not be passed on.
+    pub foreign_layers: bool,
 }
 
 /// One image in Docker's `manifest.json`.
@@ -107,6 +118,9 @@ async fn plan(store: &dyn ContentStore, request: &Exported) -> Result<Plan> {
             let limits = Limits::default();
             for node in walk(store, target, &request.platforms, Missing::Skip, limits).await? {
                 let parts = std::iter::once(node.descriptor).chain(node.children);
+                let parts = parts.filter(|part| {
+                    !request.without.foreign_layers || !media::is_foreign_layer(&part.media_type)
+                });
                 blobs.extend(parts.map(|part| (part.digest.clone(), part)));
             }
         }
@@ -116,7 +130,9 @@ async fn plan(store: &dyn ContentStore, request: &Exported) -> Result<Plan> {
             annotate(&mut listed, name.as_str());
         }
         manifests.push(listed);
-        save(store, request, name.as_ref(), target, &mut docker).await?;
+        if !request.without.manifest_json {
+            save(store, request, name.as_ref(), target, &mut docker).await?;
+        }
     }
     let mut algorithms: Vec<&str> = blobs.keys().map(|digest| digest.algorithm().name()).collect();
     algorithms.sort_unstable();
@@ -150,10 +166,7 @@ async fn save(
     target: &Descriptor,
     docker: &mut BTreeMap<Digest, Saved>,
 ) -> Result<()> {
-    let platform = match &request.platforms {
-        Platforms::All => &request.docker,
-        Platforms::Matching(platforms) | Platforms::Best(platforms) => platforms,
-    };
+    let platform = request.platforms.matching().unwrap_or(&request.docker);
     let image = match load(store, target, platform).await {
         Ok(image) => image,
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidArgument) => {

@@ -20,10 +20,11 @@ mod platforms;
 mod progress;
 mod pull;
 mod push;
+mod service;
 mod tar;
 mod unpack;
 
-pub use export::{Exported, export};
+pub use export::{Exported, Without, export};
 pub use graph::Limits;
 pub use image::{
     Commit, ImageSizes, Loaded, Step, commit, config, delete, history, load, publish, sizes, tag,
@@ -31,6 +32,7 @@ pub use image::{
 pub use import::{Digests, Import, Imported, Names, Only, Source, import};
 pub use platforms::Platforms;
 pub use progress::{Object, Progress, Reporter, State};
-pub use pull::{Pull, Pulled, pull};
+pub use pull::{Metadata, Pull, Pulled, pull};
 pub use push::{Push, push};
+pub use service::Service;
 pub use unpack::{Unpack, Unpacked, unpack};

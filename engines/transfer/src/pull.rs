@@ -54,6 +54,8 @@ pub struct Pull {
     pub name: Option<ImageName>,
     /// Which images of an index.
     pub platforms: Platforms,
+    /// Of which platforms manifests and configurations are fetched.
+    pub metadata: Metadata,
     /// Whether and where to unpack, and for which platform.
     pub unpack: Option<(PlatformMatch, SnapshotterName)>,
     /// Labels of the record.
@@ -73,6 +75,7 @@ impl Pull {
             reference,
             name: None,
             platforms: Platforms::host(),
+            metadata: Metadata::Wanted,
             unpack: None,
             labels: Labels::new(),
             limits: Limits::default(),
@@ -80,6 +83,16 @@ impl Pull {
             progress: Reporter::none(),
         }
     }
+}
+
+/// Of which platforms manifests and configurations are fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metadata {
+    /// Of those whose layers are.
+    #[default]
+    Wanted,
+    /// Of every one: others can then be told what there is.
+    All,
 }
 
 /// What a pull made.
@@ -270,7 +283,12 @@ impl Fetch<'_> {
                 let is_index = matches!(document, Document::Index(_));
                 let mut children = graph::children(document);
                 if is_index {
-                    children = graph::selected(&descriptor, children, &self.request.platforms)?;
+                    let selected = graph::selected(&descriptor, children.clone(), &self.request.platforms)?;
+                    if self.request.metadata == Metadata::Wanted {
+                        children = selected;
+                    }
+                } else if !self.request.platforms.includes(&descriptor) {
+                    children.retain(|child| media::is_config(&child.media_type));
                 }
                 next.extend(children.iter().filter(|child| graph::is_document(&child.media_type)).cloned());
                 nodes.push((descriptor, children));
@@ -438,7 +456,7 @@ impl Fetch<'_> {
 }
 
 /// The name of an ingest, containerd's (`remotes.MakeRefKey`).
-fn reference(descriptor: &Descriptor) -> Result<IngestRef> {
+pub(crate) fn reference(descriptor: &Descriptor) -> Result<IngestRef> {
     let kind = match descriptor.media_type.as_str() {
         kind if media::is_index(kind) => "index",
         kind if media::is_manifest(kind) => "manifest",

@@ -28,6 +28,8 @@ pub struct Push {
     pub reference: ImageRef,
     /// Only the image for this platform, instead of all.
     pub platform: Option<PlatformMatch>,
+    /// Which images of an index, beside that all of it is listed.
+    pub platforms: Platforms,
     /// Blobs at once.
     pub parallel: usize,
     /// Where progress goes.
@@ -37,7 +39,8 @@ pub struct Push {
 impl Push {
     /// A push of everything.
     pub fn new(target: Descriptor, reference: ImageRef) -> Self {
-        Self { target, reference, platform: None, parallel: 4, progress: Reporter::none() }
+        let platforms = Platforms::All;
+        Self { target, reference, platform: None, platforms, parallel: 4, progress: Reporter::none() }
     }
 }
 
@@ -78,7 +81,7 @@ struct Work<'a> {
 impl Work<'_> {
     async fn all(&self, root: &Descriptor) -> Result<()> {
         let limits = Limits::default();
-        let nodes = walk(self.store, root, &Platforms::All, Missing::Refuse, limits).await;
+        let nodes = walk(self.store, root, &self.request.platforms, Missing::Refuse, limits).await;
         let nodes = nodes.map_err(|error| incomplete(error, root))?;
         let mut seen = HashSet::new();
         let blobs: Vec<&Descriptor> = nodes

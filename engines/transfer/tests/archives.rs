@@ -9,8 +9,8 @@ use std::io::Write;
 use berth_core::{Catalog, Deletion, read_blob};
 use berth_oci::image::PlatformMatch;
 use berth_transfer::{
-    Digests, Exported, Import, Names, Object, Platforms, Reporter, Source, State, Unpack, export, import,
-    load, sizes, unpack,
+    Digests, Exported, Import, Names, Object, Platforms, Reporter, Source, State, Unpack, Without, export,
+    import, load, sizes, unpack,
 };
 use berth_types::filter::Filters;
 use berth_types::{ErrorKind, Image};
@@ -42,6 +42,7 @@ async fn exported(world: &World, images: &[&Image]) -> Vec<u8> {
         images: images.iter().map(|image| (Some(image.name.clone()), image.target.clone())).collect(),
         platforms: Platforms::All,
         docker: PlatformMatch::host(),
+        without: Without::default(),
         progress: Reporter::none(),
     };
     export(world.catalog(), &world.scope, &request, Vec::new()).await.unwrap()

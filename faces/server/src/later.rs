@@ -1,11 +1,9 @@
 //! The services of containerd 2.3's API that berth does not serve yet. Their definitions are in berth-proto; each
 //! gets a file beside the others and a line in `serve`. Until then the router answers them with Unimplemented,
-//! which clients take as "this daemon is older": ctr then imports and pulls through content, diff and snapshots.
+//! which clients take as "this daemon is older".
 
 /// Their full names.
-pub const SERVICES: [&str; 5] = [
-    "containerd.services.transfer.v1.Transfer",
-    "containerd.services.streaming.v1.Streaming",
+pub const SERVICES: [&str; 3] = [
     "containerd.services.sandbox.v1.Store",
     "containerd.services.sandbox.v1.Controller",
     "containerd.services.mounts.v1.Mounts",

@@ -10,9 +10,10 @@ use tonic::{Request, Response, Status};
 
 use crate::headers::scope;
 use crate::shared::{Shared, existing, ok, optional, required};
+use crate::streaming::Pipes;
 
 /// The service.
-pub(crate) struct Leases(pub(crate) Shared);
+pub(crate) struct Leases(pub(crate) Shared, pub(crate) Pipes);
 
 #[tonic::async_trait]
 impl leases_server::Leases for Leases {
@@ -31,11 +32,17 @@ impl leases_server::Leases for Leases {
     }
 
     async fn delete(&self, request: Request<wire::DeleteRequest>) -> Result<Response<()>, Status> {
-        let leases = self.0.catalog.leases(&scope(&request)?);
+        let scope = scope(&request)?;
+        let (leases, pipes) = (self.0.catalog.leases(&scope), self.1.clone());
         let wire::DeleteRequest { id, sync } = request.into_inner();
         let id: LeaseId = existing("lease", &id)?;
         let deletion = if sync { Deletion::Synchronous } else { Deletion::Later };
-        self.0.mutations.run(async move { leases.delete(&id, deletion).await }).await
+        let change = async move {
+            leases.delete(&id, deletion).await?;
+            pipes.lease_ended(&scope.namespace, &id);
+            Ok(())
+        };
+        self.0.mutations.run(change).await
     }
 
     async fn list(

@@ -11,9 +11,11 @@
 //! A mutation runs in a task of its own ([`mutations`]): a client that goes away cannot leave it half done. A
 //! panic ends one request and never the daemon ([`guard`]).
 
+mod bytes;
 mod containers;
 mod content;
 mod diff;
+mod ends;
 mod events;
 mod guard;
 mod headers;
@@ -24,11 +26,14 @@ pub mod later;
 mod leases;
 mod mutations;
 mod namespaces;
+mod requester;
 mod serve;
 mod shared;
 mod snapshots;
 mod socket;
+mod streaming;
 mod tasks;
+mod transfer;
 mod ttrpc;
 mod version;
 mod write;

@@ -20,8 +20,8 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::ttrpc::ForwardedEvents;
 use crate::{
-    containers, content, diff, events, health, images, introspection, leases, namespaces, snapshots, tasks,
-    version,
+    containers, content, diff, events, health, images, introspection, leases, namespaces, snapshots,
+    streaming, tasks, transfer, version,
 };
 
 /// How long the changes under way may take when the daemon is told to stop.
@@ -79,7 +79,7 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .http2_max_pending_accept_reset_streams(Some(RESETS))
         .layer(tower::layer::layer_fn(Guard))
-        .add_routes(routes(&shared, limits.receive))
+        .add_routes(routes(&shared, limits.receive, &stop.subscribe()))
         .serve_with_incoming_shutdown(UnixListenerStream::new(grpc), told(stop.subscribe()));
     let shims =
         berth_ttrpc::tokio::Server::new(ForwardedEvents(catalog)).serve(ttrpc, told(stop.subscribe()));
@@ -112,7 +112,7 @@ pub async fn serve(
 }
 
 /// Every service. What is not here is answered with Unimplemented; [`crate::later`] lists what follows.
-fn routes(shared: &Shared, receive: usize) -> Routes {
+fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Routes {
     macro_rules! service {
         ($server:path, $service:expr) => {
             <$server>::new($service).max_decoding_message_size(receive)
@@ -129,9 +129,13 @@ fn routes(shared: &Shared, receive: usize) -> Routes {
     type Diff = api::diff::v1::diff_server::DiffServer<diff::Diff>;
     type Leases = api::leases::v1::leases_server::LeasesServer<leases::Leases>;
     type Events = api::events::v1::events_server::EventsServer<events::Events>;
+    type Streaming = api::streaming::v1::streaming_server::StreamingServer<streaming::Streaming>;
+    type Transfer = api::transfer::v1::transfer_server::TransferServer<transfer::Transfer>;
     type Tasks = api::tasks::v1::tasks_server::TasksServer<tasks::Tasks>;
 
     let s = || shared.clone();
+    let pipes = streaming::Pipes::default();
+    let transfer = transfer::Transfer { shared: s(), pipes: pipes.clone(), stop: stop.clone() };
     Routes::new(service!(Version, version::Version(s())))
         .add_service(service!(Introspection, introspection::Introspection(s())))
         .add_service(service!(Namespaces, namespaces::Namespaces(s())))
@@ -140,9 +144,11 @@ fn routes(shared: &Shared, receive: usize) -> Routes {
         .add_service(service!(Content, content::Content(s())))
         .add_service(service!(Snapshots, snapshots::Snapshots(s())))
         .add_service(service!(Diff, diff::Diff(s())))
-        .add_service(service!(Leases, leases::Leases(s())))
+        .add_service(service!(Leases, leases::Leases(s(), pipes.clone())))
         .add_service(service!(Events, events::Events(s())))
         .add_service(service!(Tasks, tasks::Tasks(s())))
+        .add_service(service!(Streaming, streaming::Streaming(pipes)))
+        .add_service(service!(Transfer, transfer))
         .add_service(HealthServer::new(health::Health))
 }
 

@@ -47,3 +47,16 @@ impl Table {
         self.0.is_empty()
     }
 }
+
+/// Lines of `DEVICE hca_handle=N hca_object=N`: device, handles, objects.
+pub(crate) fn rdma(folder: &Path, file: &str) -> io::Result<Vec<(String, u32, u32)>> {
+    let entry = |line: &str| {
+        let (device, rest) = line.split_once(' ')?;
+        let value = |name: &str| {
+            let found = rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+            found.map_or(0, |word| parse(word).min(u64::from(u32::MAX)) as u32)
+        };
+        Some((device.to_owned(), value("hca_handle"), value("hca_object")))
+    };
+    Ok(text(folder, file)?.lines().filter_map(entry).collect())
+}

@@ -9,7 +9,7 @@ use berth_proto::io::containerd::cgroups::v1::{
     Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 
-use crate::read::{Table, number, parse, text};
+use crate::read::{Table, number, parse, rdma, text};
 
 /// A kernel tick of `cpuacct.stat` in nanoseconds; the unit has been 1/100 s on every Linux that there is.
 const TICK: u64 = 10_000_000;
@@ -199,18 +199,9 @@ fn hugetlb_stat(folder: &Path) -> io::Result<Vec<HugetlbStat>> {
     Ok(stats)
 }
 
-/// Lines of `DEVICE hca_handle=N hca_object=N`.
 fn rdma_entries(folder: &Path, file: &str) -> io::Result<Vec<RdmaEntry>> {
-    let entry = |line: &str| {
-        let (device, rest) = line.split_once(' ')?;
-        let value = |name: &str| {
-            let found = rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            found.map_or(0, |word| parse(word).min(u64::from(u32::MAX)) as u32)
-        };
-        let (hca_handles, hca_objects) = (value("hca_handle"), value("hca_object"));
-        Some(RdmaEntry { device: device.to_owned(), hca_handles, hca_objects })
-    };
-    Ok(text(folder, file)?.lines().filter_map(entry).collect())
+    let entry = |(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects };
+    Ok(rdma(folder, file)?.into_iter().map(entry).collect())
 }
 
 #[cfg(test)]

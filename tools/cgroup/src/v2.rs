@@ -8,7 +8,7 @@ use berth_proto::io::containerd::cgroups::v2::{
     RdmaEntry, RdmaStat,
 };
 
-use crate::read::{Table, number, parse, text};
+use crate::read::{Table, number, parse, rdma, text};
 
 /// All figures.
 pub(crate) fn metrics(folder: &Path) -> io::Result<Metrics> {
@@ -20,7 +20,10 @@ pub(crate) fn metrics(folder: &Path) -> io::Result<Metrics> {
         }),
         cpu: Some(cpu(folder)?),
         memory: Some(memory(folder)?),
-        rdma: Some(RdmaStat { current: rdma(folder, "rdma.current")?, limit: rdma(folder, "rdma.max")? }),
+        rdma: Some(RdmaStat {
+            current: rdma_entries(folder, "rdma.current")?,
+            limit: rdma_entries(folder, "rdma.max")?,
+        }),
         io: Some(IoStat { usage: io_entries(&text(folder, "io.stat")?), psi: psi(folder, "io.pressure")? }),
         hugetlb: hugetlb(folder)?,
         memory_events: Some(memory_events(folder)?),
@@ -165,18 +168,9 @@ fn hugetlb(folder: &Path) -> io::Result<Vec<HugeTlbStat>> {
     Ok(stats)
 }
 
-/// Lines of `DEVICE hca_handle=N hca_object=N`.
-fn rdma(folder: &Path, file: &str) -> io::Result<Vec<RdmaEntry>> {
-    let entry = |line: &str| {
-        let (device, rest) = line.split_once(' ')?;
-        let value = |name: &str| {
-            let found = rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-            found.map_or(0, |word| parse(word).min(u64::from(u32::MAX)) as u32)
-        };
-        let (hca_handles, hca_objects) = (value("hca_handle"), value("hca_object"));
-        Some(RdmaEntry { device: device.to_owned(), hca_handles, hca_objects })
-    };
-    Ok(text(folder, file)?.lines().filter_map(entry).collect())
+fn rdma_entries(folder: &Path, file: &str) -> io::Result<Vec<RdmaEntry>> {
+    let entry = |(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects };
+    Ok(rdma(folder, file)?.into_iter().map(entry).collect())
 }
 
 #[cfg(test)]

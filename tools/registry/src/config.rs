@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::credentials::Credentials;
+use reqwest::header::HeaderMap;
+
+use crate::credentials::{Ask, Credentials};
 
 /// Configuration. The default reads no file: a program says which folders count.
 #[derive(Clone)]
@@ -15,6 +17,10 @@ pub struct Config {
     pub docker: Option<PathBuf>,
     /// Credentials by host, over those of Docker's file.
     pub credentials: BTreeMap<String, Credentials>,
+    /// Who is asked for credentials before all others, if anybody is.
+    pub ask: Option<Ask>,
+    /// Headers for the registry's own hosts, beside those of hosts.toml. Mirrors do not get them.
+    pub headers: HeaderMap,
     /// Hosts that are spoken to without TLS. Loopback needs no entry.
     pub plain_http: Vec<String>,
     /// Hosts of token services that may be given credentials although they are not in their registry's domain.
@@ -41,6 +47,8 @@ impl Default for Config {
             hosts: Vec::new(),
             docker: None,
             credentials: BTreeMap::new(),
+            ask: None,
+            headers: HeaderMap::new(),
             plain_http: Vec::new(),
             realms: Vec::new(),
             user_agent: concat!("berth/", env!("CARGO_PKG_VERSION")).to_owned(),

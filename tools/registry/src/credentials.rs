@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use berth_types::{Error, Result};
+use futures::future::BoxFuture;
 use serde::Deserialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
@@ -44,6 +46,9 @@ pub enum Credentials {
     /// A token that the registry itself takes.
     Bearer(Secret),
 }
+
+/// Knows credentials by host (with its port, if it has one); Docker's registry is `registry-1.docker.io`.
+pub type Ask = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Option<Credentials>>> + Send + Sync>;
 
 /// Bytes of `config.json`, and of a helper's answer.
 const LIMIT: u64 = 1 << 20;
@@ -90,6 +95,12 @@ struct Answer {
 
 /// The credentials for a registry as references name it, if there are any.
 pub(crate) async fn find(config: &Config, host: &str) -> Result<Option<Credentials>> {
+    if let Some(ask) = &config.ask {
+        let asked = if host == "docker.io" { "registry-1.docker.io" } else { host };
+        if let Some(credentials) = ask(asked.to_owned()).await? {
+            return Ok(Some(credentials));
+        }
+    }
     if let Some(credentials) = config.credentials.get(host) {
         return Ok(Some(credentials.clone()));
     }

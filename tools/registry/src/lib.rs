@@ -24,8 +24,9 @@ mod upload;
 
 pub use blob::Blob;
 pub use config::Config;
-pub use credentials::{Credentials, Secret};
+pub use credentials::{Ask, Credentials, Secret};
 pub use hosts::{Capability, Host};
 pub use registries::Registries;
 pub use repository::{Access, Repository};
+pub use reqwest::header::{HeaderMap, HeaderName};
 pub use upload::BlobSource;

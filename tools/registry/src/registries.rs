@@ -30,8 +30,10 @@ pub(crate) struct Shared {
     pub(crate) tokens: Tokens,
     /// Room for parts of blobs that are fetched before their turn.
     pub(crate) room: Arc<Semaphore>,
-    clients: Mutex<HashMap<Trust, Client>>,
+    clients: Clients,
 }
+
+type Clients = Arc<Mutex<HashMap<Trust, Client>>>;
 
 /// What makes one connection pool differ from another.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
@@ -45,9 +47,23 @@ struct Trust {
 impl Registries {
     /// Registries under a configuration. Reads nothing yet.
     pub fn new(config: Config) -> Self {
-        let clients = Mutex::new(HashMap::new());
         let room = Arc::new(Semaphore::new(AHEAD));
+        Self {
+            shared: Arc::new(Shared { config, tokens: Tokens::default(), room, clients: Clients::default() }),
+        }
+    }
+
+    /// The same connections under another configuration. Tokens are not shared: they are somebody's. How long
+    /// connections may take, and how requests name this program, is as it was.
+    #[must_use]
+    pub fn under(&self, config: Config) -> Self {
+        let (clients, room) = (Arc::clone(&self.shared.clients), Arc::clone(&self.shared.room));
         Self { shared: Arc::new(Shared { config, tokens: Tokens::default(), room, clients }) }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
     }
 
     /// One repository of one registry.
@@ -58,7 +74,11 @@ impl Registries {
 
     /// The hosts that are asked for a registry, in order.
     pub fn hosts(&self, registry: &str) -> Result<Vec<Host>> {
-        hosts::find(&self.shared.config, registry)
+        let mut hosts = hosts::find(&self.shared.config, registry)?;
+        for own in hosts.iter_mut().filter(|host| !host.mirror) {
+            own.headers.extend(self.shared.config.headers.clone());
+        }
+        Ok(hosts)
     }
 }
 

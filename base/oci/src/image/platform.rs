@@ -99,6 +99,16 @@ impl PlatformMatch {
         Self { accepted: std::iter::once(platform.clone()).chain(older).collect() }
     }
 
+    /// What runs on any of `platforms`, those of the first one best; for none, on this machine.
+    pub fn any(platforms: &[Platform]) -> Self {
+        match platforms {
+            [] => Self::host(),
+            platforms => {
+                Self { accepted: platforms.iter().flat_map(|one| Self::only(one).accepted).collect() }
+            }
+        }
+    }
+
     /// What runs on this machine.
     pub fn host() -> Self {
         Self::only(&host_platform())
@@ -144,6 +154,15 @@ mod tests {
         }
         assert!(parse_platform("a/b/c/d").is_err());
         assert!(parse_platform("linux/").is_err());
+    }
+
+    #[test]
+    fn several_platforms_are_accepted_in_their_order_and_none_means_this_machine() {
+        let platforms = ["linux/arm64", "linux/amd64"].map(|text| parse_platform(text).unwrap());
+        let any = PlatformMatch::any(&platforms);
+        assert_eq!(platforms.each_ref().map(|one| any.rank(one)), [Some(0), Some(1)]);
+        assert_eq!(any.rank(&parse_platform("linux/s390x").unwrap()), None);
+        assert_eq!(PlatformMatch::any(&[]).rank(&host_platform()), Some(0));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufWriter, IsTerminal, Write, stdout};
 use std::path::PathBuf;
 
 use berth_oci::image::{PlatformMatch, parse_platform};
-use berth_transfer::{Exported, Platforms, export};
+use berth_transfer::{Exported, Platforms, Without, export};
 use clap::Args;
 
 use crate::context::Context;
@@ -58,7 +58,8 @@ impl Save {
             None => Box::new(stdout()),
         };
         let bars = Bars::new(self.quiet || self.output.is_none());
-        let request = Exported { images, platforms, docker, progress: bars.reporter() };
+        let request =
+            Exported { images, platforms, docker, without: Without::default(), progress: bars.reporter() };
         let written = export(&*context.client, context.scope(), &request, output).await;
         bars.finish();
         match written {

@@ -1,11 +1,12 @@
 //! What `docker save` wrote before it wrote OCI layouts: `manifest.json` names a config, layers and tags.
 
 use berth_archive::Compression;
-use berth_core::ContentStore;
+use berth_core::{ContentStore, PlainLayers};
 use berth_oci::image::{ImageConfig, Manifest, media};
 use berth_types::{Descriptor, Error, ImageRef, Platform, Result};
 use serde::Deserialize;
 
+use super::compress::compressed;
 use super::files::{Files, json};
 use super::{Import, names};
 use crate::content;
@@ -34,7 +35,7 @@ pub(super) async fn tops(
     }
     let mut tops = Vec::new();
     for image in saved {
-        let target = target(store, files, &image).await?;
+        let target = target(store, files, &image, options.plain).await?;
         let tags = image.repo_tags.unwrap_or_default();
         if tags.is_empty() {
             tops.push(target);
@@ -50,12 +51,21 @@ pub(super) async fn tops(
     Ok(tops)
 }
 
-async fn target(store: &dyn ContentStore, files: &Files, image: &Saved) -> Result<Descriptor> {
+async fn target(
+    store: &dyn ContentStore,
+    files: &Files,
+    image: &Saved,
+    plain: PlainLayers,
+) -> Result<Descriptor> {
     let config = files.file(&image.config)?.descriptor(media::DOCKER_CONFIG);
     let mut layers = Vec::new();
     for path in image.layers.iter().flatten() {
         let file = files.file(path)?;
         layers.push(file.descriptor(match Compression::detect(&file.start) {
+            Compression::Plain if plain == PlainLayers::Compressed => {
+                layers.push(compressed(store, file).await?.descriptor(media::DOCKER_LAYER_GZIP));
+                continue;
+            }
             Compression::Plain => media::DOCKER_LAYER,
             Compression::Gzip => media::DOCKER_LAYER_GZIP,
             Compression::Zstd => media::DOCKER_LAYER_ZSTD,

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use berth_archive::Hasher;
-use berth_core::{CommitRequest, ContentStore, IngestRequest};
+use berth_core::{CommitRequest, ContentStore, Ingest, IngestRequest};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result};
 use serde::de::DeserializeOwned;
 
 use super::{Import, LAYOUT_LIMIT};
 use crate::content::{self, Opened};
-use crate::hold::unique;
-use crate::progress::{Object, State};
+use crate::progress::{Object, Reported, State};
 use crate::tar::{Member, Members};
 
 /// Links from link to link.
@@ -36,15 +35,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Takes in every member. A name that comes twice is refused: readers disagree about which one counts.
+    /// Takes in every member; ingests begin with `prefix`, which nothing else has. A name that comes twice is refused: readers disagree about which one counts.
     pub(super) async fn take(
         store: &dyn ContentStore,
         mut members: Members,
+        prefix: &str,
         options: &Import,
     ) -> Result<Self> {
         let mut taken = Self::default();
         let mut seen = HashSet::new();
-        let prefix = unique("import");
         while let Some(member) = members.next().await? {
             if is_needless(&member.path) {
                 continue;
@@ -120,8 +119,8 @@ async fn store_file(
     let report = options.progress.object(name, Object::File, member.size);
     let request =
         IngestRequest { reference: reference.parse()?, total: member.size, expected: expected.clone() };
-    let mut ingest = match (content::open(store, request).await?, &expected) {
-        (Opened::Writing(ingest, _), _) => ingest,
+    let (ingest, there) = match (content::open(store, request).await?, &expected) {
+        (Opened::Writing(ingest, there), _) => (ingest, there),
         (Opened::Exists, Some(digest)) => {
             report.whole(State::Exists);
             let start = members.data().await?.unwrap_or_default();
@@ -129,6 +128,49 @@ async fn store_file(
         }
         (Opened::Exists, None) => return Err(Error::internal("content exists without an address")),
     };
+    let adopted = expected.as_ref().filter(|_| there > 0 && there == member.size);
+    let filled = match adopted {
+        Some(digest) => adopt(store, members, ingest, digest, there).await,
+        None => fill(store, members, ingest, expected, &report).await,
+    };
+    let (digest, size, start) = match filled {
+        Ok(filled) => filled,
+        Err(error) => {
+            // Nobody goes on from a part of an archive; a failed import leaves nothing.
+            store.abort(&reference.parse()?).await.ok();
+            if error.kind() != ErrorKind::FailedPrecondition {
+                return Err(error);
+            }
+            let text = format!("{} in the archive is not what its name says", member.path);
+            return Err(Error::invalid_argument(text).caused_by(error));
+        }
+    };
+    report.whole(State::Complete);
+    Ok(File { digest, size, start })
+}
+
+/// Commits what another namespace has already, verified; of the member only the first bytes are read.
+async fn adopt(
+    store: &dyn ContentStore,
+    members: &mut Members,
+    mut ingest: Box<dyn Ingest>,
+    digest: &Digest,
+    size: u64,
+) -> Result<(Digest, u64, Vec<u8>)> {
+    let start = members.data().await?.unwrap_or_default();
+    let commit = CommitRequest { size: Some(size), expected: Some(digest.clone()), labels: Labels::new() };
+    content::commit(store, &mut *ingest, commit).await?;
+    Ok((digest.clone(), size, beginning(&start)))
+}
+
+/// Writes a member's data and commits it: its digest, its size and its first bytes.
+async fn fill(
+    store: &dyn ContentStore,
+    members: &mut Members,
+    mut ingest: Box<dyn Ingest>,
+    expected: Option<Digest>,
+    report: &Reported,
+) -> Result<(Digest, u64, Vec<u8>)> {
     // The store verifies what it knows the address of, so only other files are hashed here.
     let mut hasher = expected.is_none().then(Hasher::default);
     let (mut offset, mut start) = (0, Vec::new());
@@ -149,18 +191,8 @@ async fn store_file(
         (None, hasher) => hasher.unwrap_or_default().finish(),
     };
     let commit = CommitRequest { size: Some(offset), expected: Some(digest.clone()), labels: Labels::new() };
-    match content::commit(store, &mut *ingest, commit).await {
-        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
-            // Nobody goes on from bytes that are wrong; the lease's end would remove them too.
-            drop(ingest);
-            store.abort(&reference.parse()?).await.ok();
-            let text = format!("{} in the archive is not what its name says", member.path);
-            return Err(Error::invalid_argument(text).caused_by(error));
-        }
-        result => result?,
-    }
-    report.whole(State::Complete);
-    Ok(File { digest, size: offset, start })
+    content::commit(store, &mut *ingest, commit).await?;
+    Ok((digest, offset, start))
 }
 
 fn beginning(data: &[u8]) -> Vec<u8> {

@@ -3,6 +3,7 @@
 //! An archive is read once, from front to back, so that it may come from a pipe: every file goes into content as it
 //! passes, under a lease, and what the images turn out not to need goes away with the lease.
 
+mod compress;
 mod docker;
 mod files;
 mod folder;
@@ -11,22 +12,22 @@ mod names;
 use std::io::Read;
 use std::path::PathBuf;
 
-use berth_core::{Catalog, ContentStore, Scope};
-use berth_oci::image::{Document, media};
+use berth_core::{Catalog, ContentStore, PlainLayers, Scope};
+use berth_oci::image::{Document, Index, media};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Image, ImageName, Labels, Result};
 use serde::Deserialize;
 
 use crate::content;
 use crate::graph::{self, Limits, Missing};
-use crate::hold::Hold;
+use crate::hold::{Hold, unique};
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::Reporter;
 use crate::tar::Members;
 
 use self::files::Files;
-pub(crate) use self::names::annotate;
 pub use self::names::{Digests, Names, Only};
+pub(crate) use self::names::{IMAGE_NAME, REF_NAME, annotate};
 
 /// Where images come from.
 pub enum Source {
@@ -45,6 +46,8 @@ pub struct Import {
     pub platforms: Platforms,
     /// Labels of the image records.
     pub labels: Labels,
+    /// What becomes of a Docker archive's layers that are not compressed.
+    pub plain: PlainLayers,
     /// Bounds of the documents.
     pub limits: Limits,
     /// Where progress goes.
@@ -82,13 +85,49 @@ pub async fn import(
     source: Source,
     options: &Import,
 ) -> Result<Imported> {
-    let members = match source {
-        Source::Archive(archive) => Members::of_archive(archive)?,
-        Source::Layout(folder) => folder::members(folder, options.platforms.clone(), options.limits)?,
-    };
+    let members = members(source, options)?;
     let hold = Hold::begin(catalog, scope).await?;
     let imported = import_held(catalog, hold.scope(), members, options).await;
     hold.over(imported).await
+}
+
+fn members(source: Source, options: &Import) -> Result<Members> {
+    match source {
+        Source::Archive(archive) => Members::of_archive(archive),
+        Source::Layout(folder) => folder::members(folder, options.platforms.clone(), options.limits),
+    }
+}
+
+/// An archive's images in content, before anything names them. Only a lease keeps them.
+pub(crate) struct Taken {
+    files: Files,
+    /// With their names in annotations.
+    pub(crate) images: Vec<Descriptor>,
+}
+
+impl Taken {
+    /// Takes in what `source` has, without its names. Ingests begin with `prefix`, which nothing else has.
+    pub(crate) async fn from(
+        content: &dyn ContentStore,
+        source: Source,
+        prefix: &str,
+        options: &Import,
+    ) -> Result<Self> {
+        let files = Files::take(content, members(source, options)?, prefix, options).await?;
+        let tops = tops(content, &files, options).await?;
+        let images = keep(content, tops, options).await?;
+        Ok(Self { files, images })
+    }
+
+    /// The index of all of it as content, as containerd writes it: the archive's own, or that of a Docker archive.
+    pub(crate) async fn index(&self, content: &dyn ContentStore) -> Result<Descriptor> {
+        let labels = graph::gc_labels(&self.images);
+        if self.files.layout.is_some() {
+            return own_index(content, &self.files, labels).await;
+        }
+        let index = Index { media_type: String::new(), ..index_of(&self.images) };
+        content::write_document(content, "index", media::OCI_INDEX, &index, labels).await
+    }
 }
 
 async fn import_held(
@@ -98,7 +137,7 @@ async fn import_held(
     options: &Import,
 ) -> Result<Imported> {
     let content = catalog.content(scope);
-    let files = Files::take(&*content, members, options).await?;
+    let files = Files::take(&*content, members, &unique("import"), options).await?;
     let tops = tops(&*content, &files, options).await?;
     let kept = keep(&*content, tops, options).await?;
     finish(catalog, scope, &*content, &files, kept, options).await
@@ -210,20 +249,27 @@ async fn whole_index(
 ) -> Result<Descriptor> {
     let labels = graph::gc_labels(kept);
     if files.layout.is_some() && matches!(options.platforms, Platforms::All) {
-        let data = files.index.clone().unwrap_or_default();
-        let digest = berth_archive::Hasher::digest(&data);
-        let descriptor = Descriptor::new(media::OCI_INDEX, digest, data.len() as u64);
-        let reference = format!("index-{}", descriptor.digest).parse()?;
-        berth_core::write_blob(content, reference, &descriptor, data.into(), labels).await?;
-        return Ok(descriptor);
+        return own_index(content, files, labels).await;
     }
-    let index = berth_oci::image::Index {
+    content::write_document(content, "index", media::OCI_INDEX, &index_of(kept), labels).await
+}
+
+async fn own_index(content: &dyn ContentStore, files: &Files, labels: Labels) -> Result<Descriptor> {
+    let data = files.index.clone().unwrap_or_default();
+    let digest = berth_archive::Hasher::digest(&data);
+    let descriptor = Descriptor::new(media::OCI_INDEX, digest, data.len() as u64);
+    let reference = format!("index-{}", descriptor.digest).parse()?;
+    berth_core::write_blob(content, reference, &descriptor, data.into(), labels).await?;
+    Ok(descriptor)
+}
+
+fn index_of(images: &[Descriptor]) -> Index {
+    Index {
         schema_version: 2,
         media_type: media::OCI_INDEX.to_owned(),
         artifact_type: None,
-        manifests: kept.to_vec(),
+        manifests: images.to_vec(),
         subject: None,
         annotations: std::collections::BTreeMap::new(),
-    };
-    content::write_document(content, "index", media::OCI_INDEX, &index, labels).await
+    }
 }
