@@ -380,7 +380,7 @@ fn an_image_goes_to_a_registry_with_a_login_and_comes_back_with_its_tree_told() 
         let told = listener.told.lock().unwrap().clone();
         let manifest = told.iter().find(|step| step.event == "complete").unwrap();
         assert!(manifest.name.starts_with("manifest-sha256:"), "{manifest:?}");
-        assert_eq!(manifest.parents, [name.clone()]);
+        assert_eq!(manifest.parents, std::slice::from_ref(&name));
         let extracted: Vec<_> = told.iter().filter(|step| step.event == "extracted").collect();
         assert_eq!(extracted.len(), 2);
         assert!(extracted.iter().all(|step| step.parents == [manifest.name.clone()]), "{extracted:?}");
