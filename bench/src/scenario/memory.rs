@@ -43,7 +43,7 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
 
 fn rest() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-    runtime.block_on(tokio::time::sleep(REST));
+    runtime.block_on(async { tokio::time::sleep(REST).await });
     Ok(())
 }
 

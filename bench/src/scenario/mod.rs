@@ -7,6 +7,7 @@ mod memory;
 mod metadata;
 mod restart;
 mod start;
+mod task;
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -20,6 +21,8 @@ pub(crate) enum Scenario {
     Start,
     /// A process more in a running container.
     Exec,
+    /// The stages of a task, over the API.
+    Task,
     /// A hundred containers, ten at a time, and their removal.
     Fleet,
     /// What the daemon and each container take.
@@ -43,6 +46,7 @@ impl Scenario {
         match self {
             Self::Start => start::run(rounds, table),
             Self::Exec => exec::run(rounds, table),
+            Self::Task => task::run(rounds, table),
             Self::Fleet => fleet::run(rounds, table),
             Self::Memory => memory::run(rounds, table),
             Self::Restart => restart::run(rounds, table),

@@ -16,6 +16,7 @@ use berth_metadata::{GcConfig, Metadata, Sharing};
 use berth_registry::Registries;
 use berth_runtime::{Deps, Exchange, Runtime, ShimLog, Timeouts};
 use berth_server::{Limits, Listeners, Owner, Socket};
+use berth_sys::limits::OpenFiles;
 use tokio::task::JoinSet;
 
 use crate::catalog::{DifferSource, Differs, Own, RuntimeDetails};
@@ -25,7 +26,7 @@ use crate::introspection::{Parts, ready};
 use crate::inventory::{inventory, needed};
 use crate::notify::Notify;
 use crate::parts::{named, snapshotters};
-use crate::places::{Places, join_cgroup, set_oom_score};
+use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
 use crate::{identity, log, parts, proxy, reload, report};
 
@@ -54,29 +55,43 @@ pub(crate) fn run(source: &Source) -> Result<()> {
     }
     set_oom_score(config.oom_score);
     join_cgroup(&config.cgroup.path)?;
+    let open_files = raise_open_files();
 
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING)
         .thread_keep_alive(IDLE_THREAD)
+        // A thread that ends was not needed for a while, and what was needed then is free now.
+        .on_thread_stop(berth_sys::memory::trim)
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
-    let result = tokio.block_on(serve(source, config, &log, began));
+    let result = tokio.block_on(serve(source, config, open_files, &log, began));
     tokio.shutdown_timeout(LAST_WORK);
     result
 }
 
-async fn serve(source: &Source, mut config: Config, log: &log::Handle, began: Instant) -> Result<()> {
+async fn serve(
+    source: &Source,
+    mut config: Config,
+    open_files: Option<OpenFiles>,
+    log: &log::Handle,
+    began: Instant,
+) -> Result<()> {
     let mut signals = Signals::catch()?;
     let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
     let daemon = tokio::select! {
-        daemon = Daemon::open(&config) => daemon?,
+        daemon = Daemon::open(&config, open_files) => daemon?,
         () = signals.stop() => return Ok(()),
     };
     let listeners = listen(&config)?;
     notify.ready();
     tracing::info!("{} successfully booted in {:.6}s", source.identity.name, began.elapsed().as_secs_f64());
+
+    // The start is most of what has been executed so far.
+    if let Err(error) = berth_sys::memory::forget_code() {
+        tracing::debug!(%error, "the code of the start stays in memory");
+    }
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // An error means that the sender is gone, which says the same.
@@ -117,7 +132,7 @@ struct Daemon {
 
 impl Daemon {
     /// Opens the parts, each over those before it, and takes up the tasks of the daemon before this one.
-    async fn open(config: &Config) -> Result<Self> {
+    async fn open(config: &Config, open_files: Option<OpenFiles>) -> Result<Self> {
         let Config { root, disabled_plugins, .. } = config;
         let exchange = Exchange::new();
 
@@ -139,7 +154,8 @@ impl Daemon {
         let differs = differs(config)?;
         records.extend(differ_records(&differs));
 
-        let runtime = Runtime::open(runtime_config(config)?, deps(&metadata, &exchange)).await?;
+        let settings = berth_runtime::Config { open_files, ..runtime_config(config)? };
+        let runtime = Runtime::open(settings, deps(&metadata, &exchange)).await?;
         let recovery = runtime.recover().await?;
         tracing::debug!(
             alive = recovery.alive,

@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    berth_sys::memory::share();
     let program = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let identity = identity::Identity::of(&program);
     match command::run(identity) {

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use berth_sys::limits::OpenFiles;
 use rustix::fs::{FlockOperation, Mode, flock};
 
 use crate::config::Config;
@@ -96,6 +97,18 @@ pub(crate) fn set_oom_score(score: i32) {
     }
     if let Err(error) = fs::write("/proc/self/oom_score_adj", score.to_string()) {
         tracing::warn!(score, %error, "cannot set the daemon's out-of-memory score");
+    }
+}
+
+/// Lets the daemon have as many files open as it may: four for each container, and a connection for each client. Gives
+/// what shims are to have.
+pub(crate) fn raise_open_files() -> Option<OpenFiles> {
+    match OpenFiles::raise() {
+        Ok(before) => Some(before),
+        Err(error) => {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            None
+        }
     }
 }
 

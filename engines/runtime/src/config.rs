@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_core::{Containers, ContentStore, Namespaces, Scope, Snapshotter};
+use berth_sys::limits::OpenFiles;
 use berth_types::{Result, SnapshotterName};
 
 use crate::Exchange;
@@ -43,6 +44,8 @@ pub struct Config {
     /// The shims' environment: the daemon's own, and what its configuration adds. What the protocol asks
     /// for is put in by the engine.
     pub shim_environment: Vec<(OsString, OsString)>,
+    /// How many files shims, and with them containers, may have open; without it as many as the daemon.
+    pub open_files: Option<OpenFiles>,
     /// How much shims are to log.
     pub shim_log: ShimLog,
     /// How long anything outside the daemon may take.
@@ -65,6 +68,7 @@ impl Config {
             search_path: OsString::from(SEARCH_PATH),
             socket_folder: socket_folder(state),
             shim_environment: vec![("PATH".into(), SEARCH_PATH.into())],
+            open_files: None,
             shim_log: ShimLog::Info,
             timeouts: Timeouts::default(),
             restart_interval: Duration::from_secs(10),

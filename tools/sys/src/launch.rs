@@ -14,6 +14,8 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
 };
 
+use crate::limits::OpenFiles;
+
 /// A program to be started. Its first argument is its path; it leads a process group of its own, has no
 /// signal blocked and none but the default dispositions, and inherits nothing but what is named here.
 #[derive(Debug)]
@@ -32,6 +34,9 @@ pub struct Spawn<'a> {
     pub given: Option<BorrowedFd<'a>>,
     /// How far it is apart from this process.
     pub apart: Apart,
+    /// How many files it may have open, if not as many as this process. It is given just after the program has begun:
+    /// soon enough for what that program starts, or does when it is asked to.
+    pub open_files: Option<OpenFiles>,
 }
 
 /// How far a child is apart from its parent.
@@ -105,6 +110,10 @@ impl Spawn<'_> {
         let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
         // The child is ours and not waited for, so the number still means it.
         let pidfd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        if let Some(limit) = &self.open_files {
+            // It can only fail for one that has ended already.
+            let _ = limit.give(pid);
+        }
         Ok(Child { pid, pidfd, ended: None })
     }
 }
@@ -255,10 +264,11 @@ fn signals(which: Signals) -> io::Result<libc::sigset_t> {
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::io::Read;
+    use std::io::{Read, Write};
 
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::process::Resource;
 
     use super::*;
 
@@ -275,6 +285,7 @@ mod tests {
             streams: [null.as_fd(), write.as_fd(), write.as_fd()],
             given: None,
             apart: Apart::Group,
+            open_files: None,
         }
         .spawn()
         .unwrap();
@@ -310,6 +321,7 @@ mod tests {
             streams: [null.as_fd(), null.as_fd(), null.as_fd()],
             given: Some(write.as_fd()),
             apart: Apart::Session,
+            open_files: None,
         }
         .spawn()
         .unwrap();
@@ -320,6 +332,35 @@ mod tests {
         assert_eq!(child.try_wait().unwrap(), Some(Ended::Status(0)));
         let pid = child.pid();
         assert_eq!(text, format!("{pid} {pid}\n5\n"));
+    }
+
+    #[test]
+    fn a_child_gets_the_limit_of_open_files_that_its_parent_was_started_with() {
+        let given = OpenFiles::raise().unwrap();
+        assert_eq!(OpenFiles::raise().unwrap().soft(), rustix::process::getrlimit(Resource::Nofile).maximum);
+        let null = File::open("/dev/null").unwrap();
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (asked, ask) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        // It looks when it is asked to: the limit comes just after its beginning.
+        let arguments = [c_string("-c").unwrap(), c_string("read -r _; ulimit -Sn").unwrap()];
+        let _child = Spawn {
+            program: Path::new("/bin/sh"),
+            arguments: &arguments,
+            environment: &[],
+            folder: Path::new("/"),
+            streams: [asked.as_fd(), write.as_fd(), null.as_fd()],
+            given: None,
+            apart: Apart::Group,
+            open_files: Some(given),
+        }
+        .spawn()
+        .unwrap();
+        drop(write);
+        File::from(ask).write_all(b"now\n").unwrap();
+        let mut text = String::new();
+        File::from(read).read_to_string(&mut text).unwrap();
+        let expected = given.soft().map_or("unlimited".to_owned(), |limit| limit.to_string());
+        assert_eq!(text.trim(), expected);
     }
 
     #[test]
@@ -339,6 +380,7 @@ mod tests {
             streams: [null.as_fd(), null.as_fd(), null.as_fd()],
             given: None,
             apart: Apart::Group,
+            open_files: None,
         }
         .spawn()
         .unwrap_err();

@@ -12,6 +12,7 @@ pub mod child;
 pub mod fork;
 pub mod given;
 pub mod launch;
+pub mod limits;
 pub mod local_socket;
 pub mod loopdev;
 pub mod memory;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use berth_types::Mount;
 
-use crate::mount::{info, mount_all, unmount_all};
+use crate::mount::{detach_all, info, mount_all, unmount_all};
 use crate::thread::in_private_mounts;
 use crate::userns::IdMapping;
 
@@ -128,6 +128,41 @@ fn unmount_all_takes_every_layer_and_accepts_none() {
         drop(busy);
         unmount_all(&to).unwrap();
         unmount_all(&dir.join("missing")).unwrap();
+    });
+}
+
+#[test]
+fn an_overlay_that_is_detached_is_gone_at_once_and_its_layers_can_be_mounted_again() {
+    isolated(|dir| {
+        for name in ["lower", "upper", "work", "merged"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        let option = |key: &str, name: &str| format!("{key}={}", dir.join(name).display());
+        let options = [option("lowerdir", "lower"), option("upperdir", "upper"), option("workdir", "work")];
+        let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+        // As the snapshotter mounts them, where the kernel knows it.
+        if Path::new("/sys/module/overlay/parameters/index").exists() {
+            options.push("index=off");
+        }
+        let (merged, overlay) = (dir.join("merged"), mount("overlay", Path::new("overlay"), &options));
+        for round in 0..3 {
+            mount_all(std::slice::from_ref(&overlay), &merged).unwrap();
+            assert_eq!(fs::read_dir(&merged).unwrap().count(), round, "what was written before is there");
+            fs::write(merged.join(round.to_string()), b"x").unwrap();
+            let rest = detach_all(&merged).unwrap();
+            fs::remove_dir(&merged).unwrap();
+            assert!(dir.join("upper").join(round.to_string()).exists());
+            fs::create_dir(&merged).unwrap();
+            if round == 1 {
+                // The next one comes while this one is still on its way out.
+                mount_all(std::slice::from_ref(&overlay), &merged).unwrap();
+                assert_eq!(fs::read_dir(&merged).unwrap().count(), round + 1);
+                drop(detach_all(&merged).unwrap());
+            }
+            drop(rest);
+        }
+        drop(detach_all(&merged).unwrap());
+        drop(detach_all(&dir.join("nowhere")).unwrap());
     });
 }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth_sys::launch::{Apart, Child, Ended, Spawn, c_string};
+use berth_sys::limits::OpenFiles;
 use rustix::fs::{MemfdFlags, SeekFrom, memfd_create, seek};
 use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::io::unix::AsyncFd;
@@ -23,11 +24,19 @@ const STDOUT_MAX: usize = 1 << 20;
 const STDERR_MAX: usize = 8 << 10;
 const CHUNK: usize = 4 << 10;
 
+/// What a program has from the daemon beside its words.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    pub(crate) environment: Vec<CString>,
+    /// How many files it may have open, if not as many as the daemon.
+    pub(crate) open_files: Option<OpenFiles>,
+}
+
 /// A command about to run.
 pub(crate) struct Command<'a> {
     pub(crate) program: &'a Path,
     pub(crate) arguments: Vec<OsString>,
-    pub(crate) environment: &'a [CString],
+    pub(crate) inherited: &'a Inherited,
     pub(crate) folder: &'a Path,
     pub(crate) stdin: &'a [u8],
 }
@@ -83,11 +92,12 @@ impl Command<'_> {
         let child = Spawn {
             program: self.program,
             arguments: &arguments,
-            environment: self.environment,
+            environment: &self.inherited.environment,
             folder: self.folder,
             streams: [stdin.as_fd(), child_stdout.as_fd(), child_stderr.as_fd()],
             given: None,
             apart: Apart::Group,
+            open_files: self.inherited.open_files,
         }
         .spawn()?;
         let child = watched(child)?;

@@ -5,7 +5,7 @@
 //! the shim is still being loaded. Only for a container that shares its shim with nobody, since who shares
 //! with whom is the shim's business.
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -18,6 +18,7 @@ use berth_types::{Any, Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use super::answer::Answer;
+use super::command::Inherited;
 use crate::bundle::Bundle;
 
 /// Annotations that put a container beside others.
@@ -46,14 +47,14 @@ pub(super) fn spawn(
     bundle: &Bundle,
     program: &Path,
     arguments: &[OsString],
-    environment: &[CString],
+    inherited: &Inherited,
 ) -> Result<(Answer, Child)> {
     let answer = Answer::at(bundle.socket());
     bundle.write("shim-binary-path", program.as_os_str().as_encoded_bytes())?;
     bundle.write("address", answer.address.as_bytes())?;
     bundle.write("bootstrap.json", &answer.to_json())?;
     let started = listen(bundle.socket()).and_then(|listener| {
-        let child = execute(&listener, bundle, program, arguments, environment)?;
+        let child = execute(&listener, bundle, program, arguments, inherited)?;
         // The kernel shall rather end the shim than the daemon.
         let _ = adjust_oom_score(child.pid());
         Ok(child)
@@ -81,7 +82,7 @@ fn execute(
     bundle: &Bundle,
     program: &Path,
     arguments: &[OsString],
-    environment: &[CString],
+    inherited: &Inherited,
 ) -> io::Result<Child> {
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     // Open for both, it breaks with no daemon; without waiting, a daemon that does not read holds nobody up.
@@ -91,11 +92,12 @@ fn execute(
     Spawn {
         program,
         arguments: &arguments,
-        environment,
+        environment: &inherited.environment,
         folder: bundle.path(),
         streams: [null.as_fd(), null.as_fd(), log.as_fd()],
         given: Some(listener.as_fd()),
         apart: Apart::Session,
+        open_files: inherited.open_files,
     }
     .spawn()
 }

@@ -12,7 +12,7 @@ use prost::Message;
 use proto::containerd::runtime::bootstrap::v1 as bootstrap;
 
 use super::answer::Answer;
-use super::command::{Command, CommandError, Outcome, flag, reap, shown, watched};
+use super::command::{Command, CommandError, Inherited, Outcome, flag, reap, shown, watched};
 use super::dialect::{Dialect, Dialects};
 use super::direct;
 use crate::blocking::blocking;
@@ -99,11 +99,11 @@ impl Launcher {
         spec: Option<Vec<u8>>,
         program: &Path,
     ) -> Result<Answer, StartError> {
-        let (arguments, environment) = self.call(bundle, Action::Serve).map_err(StartError::Refused)?;
+        let (arguments, inherited) = self.call(bundle, Action::Serve).map_err(StartError::Refused)?;
         let (bundle, program) = (bundle.clone(), program.to_owned());
         let started = blocking(move || {
             bundle.create(spec.as_deref())?;
-            direct::spawn(&bundle, &program, &arguments, &environment)
+            direct::spawn(&bundle, &program, &arguments, &inherited)
         });
         let (answer, child) = started.await.map_err(StartError::Refused)?;
         match watched(child) {
@@ -122,7 +122,7 @@ impl Launcher {
         stdin: Vec<u8>,
         prepare: impl FnOnce(&Bundle) -> Result<()> + Send + 'static,
     ) -> Result<Answer, StartError> {
-        let (arguments, environment) = self.call(bundle, Action::Start).map_err(StartError::Other)?;
+        let (arguments, inherited) = self.call(bundle, Action::Start).map_err(StartError::Other)?;
         let bundle = bundle.clone();
         let named = format!("shim {}", program.display());
         let (preparing, path) = (bundle.clone(), program.to_owned());
@@ -131,7 +131,7 @@ impl Launcher {
             prepare(&bundle)?;
             let folder = bundle.path();
             let command =
-                Command { program: &program, arguments, environment: &environment, folder, stdin: &stdin };
+                Command { program: &program, arguments, inherited: &inherited, folder, stdin: &stdin };
             command.spawn().map_err(|error| described("start", &program, error))
         });
         let mut running = running.await.map_err(StartError::Other)?;
@@ -190,8 +190,8 @@ impl Launcher {
         .encode_to_vec()
     }
 
-    /// The arguments and the environment of a command.
-    fn call(&self, bundle: &Bundle, action: Action) -> Result<(Vec<OsString>, Vec<CString>)> {
+    /// The arguments of a command, and what it inherits.
+    fn call(&self, bundle: &Bundle, action: Action) -> Result<(Vec<OsString>, Inherited)> {
         let config = &*self.config;
         let mut arguments = Vec::with_capacity(12);
         arguments.extend(flag("-namespace", bundle.key().namespace.as_str()));
@@ -209,19 +209,16 @@ impl Launcher {
             Action::Start => arguments.push("start".into()),
             Action::Delete => arguments.push("delete".into()),
         }
-        let environment = environment(config, bundle.key().namespace.as_str());
-        environment.map(|environment| (arguments, environment)).map_err(|source| {
-            Error::invalid_argument("a variable for shims has a zero byte in it").caused_by(source)
-        })
+        Ok((arguments, inherited(config, bundle.key().namespace.as_str())?))
     }
 
     /// Has the shim's program clean up after a shim that cannot be reached: it kills what runs, unmounts
     /// and says how the task ended. The bundle stays.
     pub(crate) async fn delete(&self, bundle: &Bundle, program: &Path) -> Result<Exit> {
-        let (arguments, environment) = self.call(bundle, Action::Delete)?;
+        let (arguments, inherited) = self.call(bundle, Action::Delete)?;
         let (bundle, program) = (bundle.clone(), program.to_owned());
         let limit = self.config.timeouts.cleanup;
-        let outcome = run(&program, arguments, environment, bundle.path(), Vec::new(), limit).await?;
+        let outcome = run(&program, arguments, inherited, bundle.path(), Vec::new(), limit).await?;
         if !outcome.stderr.is_empty() {
             tracing::warn!(task = %bundle.key(), "cleaning up after a shim: {}", shown(&outcome.stderr));
         }
@@ -236,12 +233,10 @@ impl Launcher {
     /// Asks a shim's program what its runtime can do; answers the encoded `containerd.types.RuntimeInfo`.
     pub(crate) async fn info(&self, program: &Path, options: Option<&Any>) -> Result<Vec<u8>> {
         let stdin = options.cloned().map(|options| proto::convert::any(options).encode_to_vec());
-        let environment = environment(&self.config, "").map_err(|source| {
-            Error::invalid_argument("a variable for shims has a zero byte in it").caused_by(source)
-        })?;
+        let inherited = inherited(&self.config, "")?;
         let (folder, limit) = (Path::new("/"), self.config.timeouts.call);
         let arguments = vec!["-info".into()];
-        Ok(run(program, arguments, environment, folder, stdin.unwrap_or_default(), limit).await?.stdout)
+        Ok(run(program, arguments, inherited, folder, stdin.unwrap_or_default(), limit).await?.stdout)
     }
 }
 
@@ -249,7 +244,7 @@ impl Launcher {
 async fn run(
     program: &Path,
     arguments: Vec<OsString>,
-    environment: Vec<CString>,
+    inherited: Inherited,
     folder: &Path,
     stdin: Vec<u8>,
     limit: std::time::Duration,
@@ -259,7 +254,7 @@ async fn run(
     let called = what.clone();
     let running = blocking(move || {
         let command =
-            Command { program: &owned, arguments, environment: &environment, folder: &folder, stdin: &stdin };
+            Command { program: &owned, arguments, inherited: &inherited, folder: &folder, stdin: &stdin };
         command.spawn().map_err(|error| described(&called, &owned, error))
     });
     let mut running = running.await?;
@@ -273,6 +268,14 @@ async fn run(
         ))),
         _ => Ok(outcome),
     }
+}
+
+/// What every program of a shim has from the daemon.
+fn inherited(config: &Config, namespace: &str) -> Result<Inherited> {
+    let environment = environment(config, namespace).map_err(|source| {
+        Error::invalid_argument("a variable for shims has a zero byte in it").caused_by(source)
+    })?;
+    Ok(Inherited { environment, open_files: config.open_files })
 }
 
 /// The daemon's environment for shims, with what older ones read there.

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it fails")]
 
-mod figures;
 mod foreign;
 mod lifecycle;
 mod misbehaviour;
