@@ -180,6 +180,28 @@ async fn a_busy_registry_is_asked_again_and_a_broken_one_not_for_ever() {
 }
 
 #[tokio::test]
+async fn a_connection_may_break_at_any_byte() {
+    let image = image();
+    for place in [0, 1, 2, 17, 100, 200, 511, 1000, 4096, 65_535, 65_536, 399_999] {
+        let seen = Arc::new(Mutex::new(std::collections::HashSet::new()));
+        let standin = Standin::start({
+            let image = image.clone();
+            move |request| {
+                let reply = serve(&image, "a/b", "1", request);
+                // The first answer to each question breaks off.
+                let first = request.method == "GET" && seen.lock().unwrap().insert(request.target.clone());
+                if first { reply.cut(place) } else { reply }
+            }
+        });
+        let (repository, reference) = open(quick(), &standin.address());
+        let manifest = repository.resolve(&reference).await.unwrap();
+        assert_eq!(repository.manifest(&manifest).await.unwrap(), image.manifest(), "at {place}");
+        let (descriptor, bytes) = layer(&image);
+        assert!(read(&repository, &descriptor).await.unwrap() == bytes, "at {place}");
+    }
+}
+
+#[tokio::test]
 async fn a_host_that_falls_silent_is_given_up_and_asked_for_the_rest() {
     let image = image();
     let standin = Standin::start({
