@@ -128,6 +128,9 @@ pub(crate) enum Command {
     /// Images
     #[command(subcommand)]
     Image(groups::Image),
+    /// Registries: which hosts are asked for an image, and why they do not answer
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// Volumes
     #[command(subcommand)]
     Volume(volume::Volume),

@@ -88,23 +88,50 @@ struct Answer {
     secret: String,
 }
 
-/// The credentials for a registry as references name it, if there are any.
-pub(crate) async fn find(config: &Config, host: &str) -> Result<Option<Credentials>> {
+/// Credentials, and where they are from.
+pub(crate) struct Found {
+    pub(crate) credentials: Credentials,
+    pub(crate) from: String,
+}
+
+impl Found {
+    /// In words without a secret.
+    pub(crate) fn shown(&self) -> String {
+        let what = match &self.credentials {
+            Credentials::Password { user, .. } => format!("user {user}"),
+            Credentials::Identity(_) => "an identity token".to_owned(),
+            Credentials::Bearer(_) => "a registry token".to_owned(),
+        };
+        format!("{what}, from {}", self.from)
+    }
+}
+
+/// The credentials for a registry as references name it, if there are any: those given, those of the helper that the
+/// host's settings name, those of Docker's configuration.
+pub(crate) async fn find(config: &Config, host: &str, helper: Option<&str>) -> Result<Option<Found>> {
+    let found = |from: String| move |credentials| Found { credentials, from };
     if let Some(credentials) = config.credentials.get(host) {
-        return Ok(Some(credentials.clone()));
+        return Ok(Some(found("the command".to_owned())(credentials.clone())));
+    }
+    if let Some(helper) = helper {
+        return Ok(ask(helper, host).await?.map(found(program(helper))));
     }
     let Some(path) = &config.docker else { return Ok(None) };
     let Some(file) = read(path).await? else { return Ok(None) };
     if let Some(helper) = file.cred_helpers.get(host) {
-        return ask(helper, host).await;
+        return Ok(ask(helper, host).await?.map(found(program(helper))));
     }
     let key = if host == "docker.io" { DOCKER_KEY } else { host };
     if !file.creds_store.is_empty()
-        && let Some(found) = ask(&file.creds_store, key).await?
+        && let Some(credentials) = ask(&file.creds_store, key).await?
     {
-        return Ok(Some(found));
+        return Ok(Some(found(program(&file.creds_store))(credentials)));
     }
-    stored(&file, host, path)
+    Ok(stored(&file, host, path)?.map(found(path.display().to_string())))
+}
+
+fn program(helper: &str) -> String {
+    format!("docker-credential-{helper}")
 }
 
 async fn read(path: &Path) -> Result<Option<File>> {

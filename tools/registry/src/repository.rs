@@ -299,7 +299,7 @@ fn is_pointless(host: &Host, failures: &[Failure]) -> bool {
     host.alternate && failures.last().is_some_and(|failure| !failure.is_misunderstanding())
 }
 
-fn accepting(mut call: Call<'static>) -> Call<'static> {
+pub(crate) fn accepting(mut call: Call<'static>) -> Call<'static> {
     call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
     call
 }
@@ -326,7 +326,7 @@ fn untyped(reference: &ImageRef) -> Error {
 }
 
 /// The descriptor that a head gives, if it says all of it.
-fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Descriptor>> {
+pub(crate) fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Descriptor>> {
     let headers = response.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let said: Option<Digest> = match text("docker-content-digest") {

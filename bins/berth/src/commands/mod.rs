@@ -23,6 +23,7 @@ pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod registry;
 pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;
@@ -74,6 +75,7 @@ async fn dispatch(global: &Global, command: Command) -> Outcome {
         Command::Create(command) => command.run(global).await,
         Command::System(command) => command.run(global).await,
         Command::Version(command) => command.run(global).await,
+        Command::Registry(command) => command.run().await,
         Command::Completion(command) => command.run(),
         Command::Oci { words } => {
             let code = crate::oci::run(words.into_iter().map(Into::into).collect());
@@ -130,6 +132,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         | Command::Create(_)
         | Command::System(_)
         | Command::Version(_)
+        | Command::Registry(_)
         | Command::Completion(_)
         | Command::Oci { .. } => Err(Failure::new("this command needs no daemon")),
     }
