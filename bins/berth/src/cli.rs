@@ -111,6 +111,12 @@ pub(crate) enum Command {
     Save(save::Save),
     /// Make an image of a tar of files
     Import(import::Import),
+    /// Tell a registry who you are, from now on
+    Login(login::Login),
+    /// Forget who you are to a registry
+    Logout(login::Logout),
+    /// Look for images in a registry
+    Search(login::Search),
     /// Show how an image came to be
     History(history::History),
     /// Show what happens in the daemon

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::config::Config;
+pub(crate) use crate::docker::{erase, store};
 
 /// A text that is never shown: neither `Debug` nor `Display` exist.
 #[derive(Clone, PartialEq, Eq)]
@@ -52,7 +53,7 @@ const LIMIT: u64 = 1 << 20;
 const HELPER: Duration = Duration::from_secs(30);
 
 /// The key under which Docker keeps its own registry.
-const DOCKER_KEY: &str = "https://index.docker.io/v1/";
+pub(crate) const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -185,14 +186,26 @@ fn stored(file: &File, host: &str, path: &Path) -> Result<Option<Credentials>> {
 
 /// Runs `docker-credential-NAME get`. A helper that knows nothing says so and fails; that is no error.
 async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
+    let Some(answer) = run(name, "get", server, server).await? else { return Ok(None) };
+    let answer: Answer = serde_json::from_slice(&answer)
+        .map_err(|_| Error::unknown(format!("the answer of {} for {server} is not valid", program(name))))?;
+    Ok(match (answer.username.as_str(), answer.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credentials::Identity(Secret(secret))),
+        (user, secret) => Some(Credentials::Password { user: user.to_owned(), password: Secret(secret) }),
+    })
+}
+
+/// Runs a helper with `input`; nothing if it says that it knows no such credentials.
+pub(crate) async fn run(name: &str, action: &str, server: &str, input: &str) -> Result<Option<Vec<u8>>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(Error::invalid_argument(format!("{name:?} is not the name of a credential helper")));
     }
     let program = format!("docker-credential-{name}");
-    let run = async {
+    let running = async {
         let mut child = Command::new(&program)
-            .arg("get")
+            .arg(action)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -200,7 +213,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read has its reasons; its answer tells.
-            drop(stdin.write_all(server.as_bytes()).await);
+            drop(stdin.write_all(input.as_bytes()).await);
         }
         let mut answer = Vec::new();
         if let Some(stdout) = child.stdout.take() {
@@ -208,7 +221,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
         }
         std::io::Result::Ok((child.wait().await?, answer))
     };
-    let (status, answer) = tokio::time::timeout(HELPER, run)
+    let (status, answer) = tokio::time::timeout(HELPER, running)
         .await
         .map_err(|_| Error::deadline_exceeded(format!("{program} did not answer in time")))?
         .map_err(|source| Error::io(format!("cannot run {program}"), source))?;
@@ -219,13 +232,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
         }
         return Err(Error::unknown(format!("{program} failed for {server}")));
     }
-    let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|_| Error::unknown(format!("the answer of {program} for {server} is not valid")))?;
-    Ok(match (answer.username.as_str(), answer.secret) {
-        (_, secret) if secret.is_empty() => None,
-        ("<token>", secret) => Some(Credentials::Identity(Secret(secret))),
-        (user, secret) => Some(Credentials::Password { user: user.to_owned(), password: Secret(secret) }),
-    })
+    Ok(Some(answer))
 }
 
 #[cfg(test)]
