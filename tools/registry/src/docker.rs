@@ -131,8 +131,8 @@ mod tests {
     #[tokio::test]
     async fn credentials_come_and_go_and_everything_else_stays() {
         let scratch = testkit::Scratch::new();
-        let path = scratch
-            .file("docker/config.json", r#"{"HttpHeaders":{"a":"b"},"auths":{"x.test":{"auth":"eDp5"}}}"#);
+        let path =
+            scratch.file("config.json", r#"{"HttpHeaders":{"a":"b"},"auths":{"x.test":{"auth":"eDp5"}}}"#);
         let config = Config { docker: Some(path.clone()), ..Config::default() };
         for typed in ["r.test:5000", "https://index.docker.io/v1/"] {
             let registry = registry_name(typed).unwrap();
