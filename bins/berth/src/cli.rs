@@ -150,6 +150,12 @@ pub(crate) enum Command {
     Save(save::Save),
     /// Make an image of a tar of files
     Import(import::Import),
+    /// Tell a registry who you are, from now on
+    Login(login::Login),
+    /// Forget who you are to a registry
+    Logout(login::Logout),
+    /// Look for images in a registry
+    Search(login::Search),
     /// Show how an image came to be
     History(history::History),
     /// Show what happens in the daemon
@@ -167,6 +173,9 @@ pub(crate) enum Command {
     /// Images
     #[command(subcommand)]
     Image(groups::Image),
+    /// Registries: which hosts are asked for an image, and why they do not answer
+    #[command(subcommand)]
+    Registry(registry::Registry),
     /// Volumes
     #[command(subcommand)]
     Volume(volume::Volume),

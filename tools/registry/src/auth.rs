@@ -96,7 +96,8 @@ impl Party<'_> {
         }
         let headers = response.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = headers.flat_map(challenge::parse).collect();
-        let credentials = credentials::find(&self.shared.config, self.account).await?;
+        let found = credentials::find(&self.shared.config, self.account, self.host.helper.as_deref()).await?;
+        let credentials = found.map(|found| found.credentials);
         let fresh = self.meet(&challenges, credentials, stale.is_some()).await?;
         let header = fresh.header.clone();
         *held = Some(fresh);

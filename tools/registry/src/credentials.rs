@@ -14,6 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::config::Config;
+pub(crate) use crate::docker::{erase, store};
 
 /// A text that is never shown: neither `Debug` nor `Display` exist.
 #[derive(Clone, PartialEq, Eq)]
@@ -57,7 +58,7 @@ const LIMIT: u64 = 1 << 20;
 const HELPER: Duration = Duration::from_secs(30);
 
 /// The key under which Docker keeps its own registry.
-const DOCKER_KEY: &str = "https://index.docker.io/v1/";
+pub(crate) const DOCKER_KEY: &str = "https://index.docker.io/v1/";
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -93,29 +94,57 @@ struct Answer {
     secret: String,
 }
 
-/// The credentials for a registry as references name it, if there are any.
-pub(crate) async fn find(config: &Config, host: &str) -> Result<Option<Credentials>> {
+/// Credentials, and where they are from.
+pub(crate) struct Found {
+    pub(crate) credentials: Credentials,
+    pub(crate) from: String,
+}
+
+impl Found {
+    /// In words without a secret.
+    pub(crate) fn shown(&self) -> String {
+        let what = match &self.credentials {
+            Credentials::Password { user, .. } => format!("user {user}"),
+            Credentials::Identity(_) => "an identity token".to_owned(),
+            Credentials::Bearer(_) => "a registry token".to_owned(),
+        };
+        format!("{what}, from {}", self.from)
+    }
+}
+
+/// The credentials for a registry as references name it, if there are any: those of the client, those
+/// given, those of the helper that the
+/// host's settings name, those of Docker's configuration.
+pub(crate) async fn find(config: &Config, host: &str, helper: Option<&str>) -> Result<Option<Found>> {
+    let found = |from: String| move |credentials| Found { credentials, from };
     if let Some(ask) = &config.ask {
         let asked = if host == "docker.io" { "registry-1.docker.io" } else { host };
         if let Some(credentials) = ask(asked.to_owned()).await? {
-            return Ok(Some(credentials));
+            return Ok(Some(found("the client".to_owned())(credentials)));
         }
     }
     if let Some(credentials) = config.credentials.get(host) {
-        return Ok(Some(credentials.clone()));
+        return Ok(Some(found("the command".to_owned())(credentials.clone())));
+    }
+    if let Some(helper) = helper {
+        return Ok(ask(helper, host).await?.map(found(program(helper))));
     }
     let Some(path) = &config.docker else { return Ok(None) };
     let Some(file) = read(path).await? else { return Ok(None) };
     if let Some(helper) = file.cred_helpers.get(host) {
-        return ask(helper, host).await;
+        return Ok(ask(helper, host).await?.map(found(program(helper))));
     }
     let key = if host == "docker.io" { DOCKER_KEY } else { host };
     if !file.creds_store.is_empty()
-        && let Some(found) = ask(&file.creds_store, key).await?
+        && let Some(credentials) = ask(&file.creds_store, key).await?
     {
-        return Ok(Some(found));
+        return Ok(Some(found(program(&file.creds_store))(credentials)));
     }
-    stored(&file, host, path)
+    Ok(stored(&file, host, path)?.map(found(path.display().to_string())))
+}
+
+fn program(helper: &str) -> String {
+    format!("docker-credential-{helper}")
 }
 
 async fn read(path: &Path) -> Result<Option<File>> {
@@ -169,14 +198,26 @@ fn stored(file: &File, host: &str, path: &Path) -> Result<Option<Credentials>> {
 
 /// Runs `docker-credential-NAME get`. A helper that knows nothing says so and fails; that is no error.
 async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
+    let Some(answer) = run(name, "get", server, server).await? else { return Ok(None) };
+    let answer: Answer = serde_json::from_slice(&answer)
+        .map_err(|_| Error::unknown(format!("the answer of {} for {server} is not valid", program(name))))?;
+    Ok(match (answer.username.as_str(), answer.secret) {
+        (_, secret) if secret.is_empty() => None,
+        ("<token>", secret) => Some(Credentials::Identity(Secret(secret))),
+        (user, secret) => Some(Credentials::Password { user: user.to_owned(), password: Secret(secret) }),
+    })
+}
+
+/// Runs a helper with `input`; nothing if it says that it knows no such credentials.
+pub(crate) async fn run(name: &str, action: &str, server: &str, input: &str) -> Result<Option<Vec<u8>>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(Error::invalid_argument(format!("{name:?} is not the name of a credential helper")));
     }
     let program = format!("docker-credential-{name}");
-    let run = async {
+    let running = async {
         let mut child = Command::new(&program)
-            .arg("get")
+            .arg(action)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -184,7 +225,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A helper that does not read has its reasons; its answer tells.
-            drop(stdin.write_all(server.as_bytes()).await);
+            drop(stdin.write_all(input.as_bytes()).await);
         }
         let mut answer = Vec::new();
         if let Some(stdout) = child.stdout.take() {
@@ -192,7 +233,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
         }
         std::io::Result::Ok((child.wait().await?, answer))
     };
-    let (status, answer) = tokio::time::timeout(HELPER, run)
+    let (status, answer) = tokio::time::timeout(HELPER, running)
         .await
         .map_err(|_| Error::deadline_exceeded(format!("{program} did not answer in time")))?
         .map_err(|source| Error::io(format!("cannot run {program}"), source))?;
@@ -203,13 +244,7 @@ async fn ask(name: &str, server: &str) -> Result<Option<Credentials>> {
         }
         return Err(Error::unknown(format!("{program} failed for {server}")));
     }
-    let answer: Answer = serde_json::from_slice(&answer)
-        .map_err(|_| Error::unknown(format!("the answer of {program} for {server} is not valid")))?;
-    Ok(match (answer.username.as_str(), answer.secret) {
-        (_, secret) if secret.is_empty() => None,
-        ("<token>", secret) => Some(Credentials::Identity(Secret(secret))),
-        (user, secret) => Some(Credentials::Password { user: user.to_owned(), password: Secret(secret) }),
-    })
+    Ok(Some(answer))
 }
 
 #[cfg(test)]

@@ -95,13 +95,45 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
                 tries += 1;
                 tokio::time::sleep(pause).await;
             }
-            _ if tries > 0 => {
-                let outcome = format!("{}, after {} tries", failure.outcome, tries + 1);
-                return Err(Failure { outcome, ..failure });
+            _ => {
+                let mut failure = failure;
+                if call.method == Method::HEAD && failure.status.is_some_and(is_worth_a_word) {
+                    match words(party, call, authorization.as_ref()).await {
+                        Ok(response) => return Ok(response),
+                        Err(Some(outcome)) => failure.outcome = outcome,
+                        Err(None) => {}
+                    }
+                }
+                if tries > 0 {
+                    failure.outcome = format!("{}, after {} tries", failure.outcome, tries + 1);
+                }
+                return Err(failure);
             }
-            _ => return Err(failure),
         }
     }
+}
+
+/// Whether it is worth a request more to hear why. Not where requests are what there are too many of.
+fn is_worth_a_word(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::UNAUTHORIZED)
+}
+
+/// The answer to a head has no body, so the host's own words are asked for; a host that only does not know heads
+/// gives what was asked for.
+async fn words(
+    party: Party<'_>,
+    call: &Call<'_>,
+    authorization: Option<&reqwest::header::HeaderValue>,
+) -> Result<Response, Option<String>> {
+    let get = Call { headers: call.headers.clone(), ..Call::new(Method::GET, call.url.clone()) };
+    let (answered, _) = follow(party, &get, authorization).await;
+    let mut response = answered.map_err(|_| None)?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = bounded(&mut response, ERROR_BODY, Pace::of(&party.shared.config)).await;
+    Err(Some(attempt::outcome(status, &body.unwrap_or_default())))
 }
 
 fn failure(party: Party<'_>, call: &Call<'_>, error: Error) -> Failure {

@@ -2,6 +2,7 @@
 //! without either.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,17 @@ pub enum Capability {
     Push,
     /// Lists of what refers to content.
     Referrers,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pull => "pull",
+            Self::Resolve => "resolve",
+            Self::Push => "push",
+            Self::Referrers => "referrers",
+        })
+    }
 }
 
 const ALL: [Capability; 4] = [Capability::Pull, Capability::Resolve, Capability::Push, Capability::Referrers];
@@ -49,6 +61,10 @@ pub struct Host {
     pub dial_timeout: Option<Duration>,
     /// Whether it is another host than the reference says, and has to be told which registry is meant.
     pub mirror: bool,
+    /// The credential helper to ask for it, over Docker's configuration.
+    pub helper: Option<String>,
+    /// The file or folder that says so; none for what holds without any.
+    pub from: Option<PathBuf>,
     /// Whether it is the host before it, spoken to in another way: it is asked only if that one was not understood.
     pub alternate: bool,
 }
@@ -56,7 +72,7 @@ pub struct Host {
 /// Bytes of a hosts.toml.
 const LIMIT: u64 = 1 << 20;
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "server",
     "host",
     "capabilities",
@@ -66,34 +82,41 @@ const KEYS: [&str; 10] = [
     "header",
     "override_path",
     "dial_timeout",
+    "credential_helper",
     "host_settings",
 ];
 
 /// The hosts to ask for `registry`, a host with an optional port, in order.
 pub(crate) fn find(config: &Config, registry: &str) -> Result<Vec<Host>> {
-    for root in &config.hosts {
-        for folder in folders(root, registry) {
-            let file = folder.join("hosts.toml");
-            if let Some(text) = read(&file)? {
-                return parse(&text, &folder, registry, config)
-                    .map_err(|error| error.context(format!("{} is not valid", file.display())));
-            }
-            if let Some(host) = certificates(&folder, registry, config)? {
-                return Ok(vec![host]);
-            }
+    let own: Vec<Option<PathBuf>> = config.hosts.iter().map(|root| own_folder(root, registry)).collect();
+    // A folder for this registry counts before those for all; it hides the one for all beside it.
+    let general = config.hosts.iter().zip(&own).filter(|(_, own)| own.is_none());
+    let general = general.map(|(root, _)| root.join("_default"));
+    for folder in own.iter().flatten().cloned().chain(general) {
+        let file = folder.join("hosts.toml");
+        let (from, mut hosts) = if let Some(text) = read(&file)?.filter(|text| !text.is_empty()) {
+            let hosts = parse(&text, &folder, registry, config)
+                .map_err(|error| error.context(format!("{} is not valid", file.display())))?;
+            (file, hosts)
+        } else if let Some(host) = certificates(&folder, registry, config)? {
+            (folder, vec![host])
+        } else {
+            continue;
+        };
+        for host in &mut hosts {
+            host.from = Some(from.clone());
         }
+        return Ok(hosts);
     }
     defaults(registry, config)
 }
 
-/// Where a registry's settings can be: with its port spelled two ways, and the default.
-fn folders(root: &Path, registry: &str) -> Vec<PathBuf> {
-    let mut names = Vec::new();
-    if let Some((host, port)) = registry.rsplit_once(':').filter(|(host, _)| !host.is_empty()) {
-        names.push(format!("{host}_{port}_"));
-    }
-    names.extend([registry.to_owned(), "_default".to_owned()]);
-    names.into_iter().map(|name| root.join(name)).collect()
+/// The folder of a registry's settings, whose port can be spelled two ways.
+fn own_folder(root: &Path, registry: &str) -> Option<PathBuf> {
+    let with_port = registry.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    let with_port = with_port.map(|(host, port)| format!("{host}_{port}_"));
+    let names = with_port.into_iter().chain([registry.to_owned()]);
+    names.map(|name| root.join(name)).find(|folder| folder.is_dir())
 }
 
 fn read(file: &Path) -> Result<Option<String>> {
@@ -139,6 +162,8 @@ fn host(scheme: &str, address: &str) -> Result<Host> {
         headers: HeaderMap::new(),
         dial_timeout: None,
         mirror: false,
+        helper: None,
+        from: None,
         alternate: false,
     })
 }
@@ -166,7 +191,7 @@ fn parse(text: &str, folder: &Path, registry: &str, config: &Config) -> Result<V
                 settings.as_table().ok_or_else(|| invalid(format!("host {name:?} is no table")))?;
             let mut found = address(name, is_true(settings, "override_path")?)?;
             apply(&mut found, settings, folder)?;
-            hosts.push(found);
+            hosts.extend(ways(found, settings, name));
         }
     }
     let server = table.get("server").map(|value| string(value, "server")).transpose()?;
@@ -174,7 +199,7 @@ fn parse(text: &str, folder: &Path, registry: &str, config: &Config) -> Result<V
         Some(server) => {
             let mut found = address(&server, is_true(&table, "override_path")?)?;
             apply(&mut found, &table, folder)?;
-            hosts.push(found);
+            hosts.extend(ways(found, &table, &server));
         }
         None => {
             for mut found in defaults(registry, config)? {
@@ -188,6 +213,19 @@ fn parse(text: &str, folder: &Path, registry: &str, config: &Config) -> Result<V
         found.mirror = authority(&found.base) != own;
     }
     Ok(hosts)
+}
+
+/// A host without TLS for which TLS is configured nevertheless is spoken to with it first, as containerd does, unless
+/// its port says which is meant. `named` is how the file has it.
+fn ways(host: Host, settings: &Table, named: &str) -> Vec<Host> {
+    let configured = ["ca", "client", "skip_verify"].into_iter().any(|key| settings.contains_key(key));
+    let authority = named.split_once("://").map_or(named, |(_, behind)| behind);
+    let plain = authority.split('/').next().is_some_and(|authority| authority.ends_with(":80"));
+    let mut secure = host.clone();
+    if host.base.scheme() != "http" || !configured || plain || secure.base.set_scheme("https").is_err() {
+        return vec![host];
+    }
+    vec![secure, Host { alternate: true, ..host }]
 }
 
 /// Host and port of an address, without the port that its scheme has anyway.
@@ -216,11 +254,13 @@ fn address(text: &str, override_path: bool) -> Result<Host> {
 
 fn apply(host: &mut Host, settings: &Table, folder: &Path) -> Result<()> {
     if let Some(unknown) = settings.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        return Err(invalid(format!("unknown key {unknown:?}; known are {}", KEYS[..9].join(", "))));
+        return Err(invalid(format!("unknown key {unknown:?}; known are {}", KEYS[..10].join(", "))));
     }
     if let Some(value) = settings.get("capabilities") {
-        host.capabilities =
+        let named: BTreeSet<_> =
             strings(value, "capabilities")?.iter().map(|name| capability(name)).collect::<Result<_>>()?;
+        // As in containerd, none named is all of them.
+        host.capabilities = if named.is_empty() { BTreeSet::from(ALL) } else { named };
     }
     if let Some(value) = settings.get("ca") {
         host.ca = strings(value, "ca")?.iter().map(|path| folder.join(path)).collect();
@@ -233,6 +273,9 @@ fn apply(host: &mut Host, settings: &Table, folder: &Path) -> Result<()> {
     }
     if let Some(value) = settings.get("dial_timeout") {
         host.dial_timeout = Some(duration(&string(value, "dial_timeout")?)?);
+    }
+    if let Some(value) = settings.get("credential_helper") {
+        host.helper = Some(string(value, "credential_helper")?);
     }
     if let Some(value) = settings.get("header") {
         let table = value.as_table().ok_or_else(|| invalid("`header` is no table"))?;
@@ -301,17 +344,22 @@ fn clients(value: &Value, folder: &Path) -> Result<Vec<(PathBuf, Option<PathBuf>
     }
 }
 
-/// Go's durations, of one unit: `30s`, `500ms`, `2m`.
+/// Go's durations: `30s`, `1.5h`, `1m30s`.
 fn duration(text: &str) -> Result<Duration> {
-    let units = [("ms", 0.001), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-    for (unit, seconds) in units {
-        if let Some(number) = text.strip_suffix(unit).and_then(|number| number.parse::<f64>().ok())
-            && let Ok(duration) = Duration::try_from_secs_f64(number * seconds)
-        {
-            return Ok(duration);
-        }
+    let bad = || invalid(format!("{text:?} is no duration such as 30s"));
+    let units =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+    let (mut rest, mut seconds) = (text, 0.0);
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(bad)?;
+        let (number, behind) = rest.split_at(number);
+        let length = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(length);
+        let (_, factor) = units.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
+        seconds += number.parse::<f64>().map_err(|_| bad())? * factor;
+        rest = behind;
     }
-    Err(invalid(format!("{text:?} is no duration such as 30s")))
+    if text.is_empty() { Err(bad()) } else { Duration::try_from_secs_f64(seconds).map_err(|_| bad()) }
 }
 
 /// Docker's layout: `*.crt` to trust, `*.cert` with `*.key` to show.
@@ -379,6 +427,57 @@ mod tests {
         let hosts = parsed("server = 'https://docker.io'").unwrap();
         assert_eq!(hosts[0].base.as_str(), "https://registry-1.docker.io/");
         assert!(!hosts[0].mirror);
+    }
+
+    #[test]
+    fn what_containerd_takes_is_taken() {
+        let hosts = parsed(
+            r#"
+            capabilities = []
+            dial_timeout = "1m30.5s"
+            [host."http://10.0.0.1:5000"]
+              skip_verify = true
+            [host."http://10.0.0.2:80"]
+              skip_verify = true
+            [header]
+              x-a = "1"
+            "#,
+        )
+        .unwrap();
+        let shown: Vec<(String, bool)> =
+            hosts.iter().map(|host| (host.base.to_string(), host.alternate)).collect();
+        let expected = [
+            ("https://10.0.0.1:5000/", false),
+            ("http://10.0.0.1:5000/", true),
+            ("http://10.0.0.2/", false),
+            ("https://registry-1.docker.io/", false),
+        ];
+        assert_eq!(shown, expected.map(|(url, alternate)| (url.to_owned(), alternate)));
+        assert_eq!(hosts[3].capabilities.len(), 4, "none named is all");
+        assert_eq!(hosts[3].dial_timeout, Some(Duration::from_millis(90_500)));
+        assert_eq!(hosts[3].headers.len(), 1);
+    }
+
+    #[test]
+    fn a_registrys_own_folder_counts_before_the_one_for_all() {
+        let scratch = testkit::Scratch::new();
+        let write = |path: &str, text: &str| {
+            let path = scratch.path(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write("one/_default/hosts.toml", "server = 'https://general.test'");
+        write("two/r.test_5000_/hosts.toml", "server = 'https://port.test'");
+        write("two/r.test:5000/hosts.toml", "server = 'https://other.test'");
+        write("one/empty.test/note", "");
+        let config = Config { hosts: vec![scratch.path("one"), scratch.path("two")], ..Config::default() };
+        for (registry, expected) in
+            [("r.test:5000", "port.test"), ("r.test", "general.test"), ("empty.test", "empty.test")]
+        {
+            let hosts = find(&config, registry).unwrap();
+            assert_eq!(hosts[0].base.host_str(), Some(expected), "{registry}");
+            assert_eq!(hosts[0].from.is_some(), registry != "empty.test");
+        }
     }
 
     #[test]

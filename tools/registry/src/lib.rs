@@ -8,13 +8,16 @@
 //! takes the bytes (documents here, blobs by the content store), redirects are counted, and credentials and
 //! configured headers go to the host that they are for and to no other.
 
+mod account;
 mod attempt;
 mod auth;
 mod blob;
 mod challenge;
 mod config;
 mod credentials;
+mod docker;
 mod exchange;
+mod explain;
 mod hosts;
 mod pace;
 mod registries;
@@ -22,9 +25,11 @@ mod repository;
 mod retry;
 mod upload;
 
+pub use account::{Hit, registry_name};
 pub use blob::Blob;
 pub use config::Config;
 pub use credentials::{Ask, Credentials, Secret};
+pub use explain::Explained;
 pub use hosts::{Capability, Host};
 pub use registries::Registries;
 pub use repository::{Access, Repository};

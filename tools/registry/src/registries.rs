@@ -22,7 +22,7 @@ const CERTIFICATE_LIMIT: u64 = 4 << 20;
 /// Connections, tokens and configuration, shared by every repository. Clones are the same.
 #[derive(Clone)]
 pub struct Registries {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
 pub(crate) struct Shared {

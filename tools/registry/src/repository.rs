@@ -152,19 +152,36 @@ impl Repository {
             if is_pointless(host, &failures) {
                 continue;
             }
-            let found = match exchange::send(self.party(host), &get(host)).await {
-                Ok(mut response) => document(&mut response, descriptor, self.pace()).await,
-                Err(failure) => {
-                    failures.push(failure);
-                    continue;
-                }
-            };
-            match found {
+            match self.document(host, &get(host), descriptor).await {
                 Ok(body) => return Ok(body.into()),
-                Err(error) => failures.push(self.refused(host, &rest, &error)),
+                Err(failure) => failures.push(failure),
             }
         }
         Err(failed(&what, failures))
+    }
+
+    /// A document of one host, begun anew when its connection breaks.
+    async fn document(
+        &self,
+        host: &Host,
+        call: &Call<'_>,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, Failure> {
+        let (retries, first) = self.retries();
+        let mut tries = 0;
+        loop {
+            let mut response = exchange::send(self.party(host), call).await?;
+            let error = match document(&mut response, descriptor, self.pace()).await {
+                Ok(body) => return Ok(body),
+                Err(error) => error,
+            };
+            if error.kind() != ErrorKind::Unavailable || tries >= retries {
+                return Err(self.refused(host, &format!("manifests/{}", descriptor.digest), &error));
+            }
+            let pause = crate::retry::pause(first, tries, None).unwrap_or(first);
+            tries += 1;
+            tokio::time::sleep(pause).await;
+        }
     }
 
     fn refused(&self, host: &Host, rest: &str, error: &Error) -> Failure {
@@ -282,7 +299,7 @@ fn is_pointless(host: &Host, failures: &[Failure]) -> bool {
     host.alternate && failures.last().is_some_and(|failure| !failure.is_misunderstanding())
 }
 
-fn accepting(mut call: Call<'static>) -> Call<'static> {
+pub(crate) fn accepting(mut call: Call<'static>) -> Call<'static> {
     call.headers.insert(ACCEPT, HeaderValue::from_static(ACCEPTED));
     call
 }
@@ -309,7 +326,7 @@ fn untyped(reference: &ImageRef) -> Error {
 }
 
 /// The descriptor that a head gives, if it says all of it.
-fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Descriptor>> {
+pub(crate) fn described(response: &Response, wanted: Option<&Digest>) -> Result<Option<Descriptor>> {
     let headers = response.headers();
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let said: Option<Digest> = match text("docker-content-digest") {

@@ -16,6 +16,7 @@ pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
 pub(crate) mod load;
+pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod namespace;
 pub(crate) mod options;
@@ -23,6 +24,7 @@ pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod registry;
 pub(crate) mod rename;
 pub(crate) mod rm;
 pub(crate) mod rmi;
@@ -74,6 +76,10 @@ async fn dispatch(global: &Global, command: Command) -> Outcome {
         Command::Create(command) => command.run(global).await,
         Command::System(command) => command.run(global).await,
         Command::Version(command) => command.run(global).await,
+        Command::Registry(command) => command.run().await,
+        Command::Login(command) => command.run().await,
+        Command::Logout(command) => command.run().await,
+        Command::Search(command) => command.run().await,
         Command::Completion(command) => command.run(),
         Command::Oci { words } => {
             let code = crate::oci::run(words.into_iter().map(Into::into).collect());
@@ -130,6 +136,10 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         | Command::Create(_)
         | Command::System(_)
         | Command::Version(_)
+        | Command::Registry(_)
+        | Command::Login(_)
+        | Command::Logout(_)
+        | Command::Search(_)
         | Command::Completion(_)
         | Command::Oci { .. } => Err(Failure::new("this command needs no daemon")),
     }

@@ -85,7 +85,16 @@ async fn pull(
 
 /// The machine's registries, with the credentials that `docker login` left.
 pub(crate) fn registries() -> Registries {
+    Registries::new(config())
+}
+
+/// What the command line knows of registries.
+pub(crate) fn config() -> Config {
+    Config::system(docker().as_deref())
+}
+
+/// The user's Docker configuration: `$DOCKER_CONFIG` or `~/.docker`.
+pub(crate) fn docker() -> Option<PathBuf> {
     let docker = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-    let docker = docker.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")));
-    Registries::new(Config::system(docker.as_deref()))
+    docker.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")))
 }
