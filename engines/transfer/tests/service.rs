@@ -15,7 +15,7 @@ use berth_core::{
     UnpackInto,
 };
 use berth_registry::{Config, Registries};
-use berth_transfer::Service;
+use berth_transfer::{Import, Service};
 use berth_types::filter::Filters;
 use berth_types::{ErrorKind, Labels, Result};
 use common::{World, on_daemons};
@@ -108,7 +108,7 @@ async fn nothing_is_left(world: &World) {
 }
 
 async fn empty(world: &World) {
-    let images = world.client.images(&world.scope);
+    let images = world.catalog().images(&world.scope);
     for image in images.list(&Filters::default()).await.unwrap() {
         // One name may go with another.
         let gone = images.delete(&image.name, None, Deletion::Synchronous).await;
@@ -334,8 +334,8 @@ fn end(reference: &str, login: Option<Login>) -> (RegistryEnd, Arc<Known>) {
 fn an_image_goes_to_a_registry_with_a_login_and_comes_back_with_its_tree_told() {
     on_daemons(&NEW, |world| async move {
         let Ok(registry) = DockerRegistry::with_login() else { return world };
-        let (service, listener) = (service(&world), Listener::new());
-        service.import(archive(Cursor::new(made().oci_archive())), taking(&world), &listener).await.unwrap();
+        let service = service(&world);
+        world.import(made().oci_archive(), &Import::default()).await.unwrap();
         let (user, password) = registry.login();
         let login = Login::Password { user: user.into(), password: password.into() };
         let name = format!("{}/a/b:1", registry.address());

@@ -57,6 +57,8 @@ async fn receive(mut pipe: Pipe, queue: mpsc::Sender<Result<Bytes, Status>>) {
             Ok(Some(message)) => unpacked::<Data>(message)
                 .map(|Data { data }| data)
                 .map_err(|error| Status::invalid_argument(error.chain())),
+            // To tonic a client that has cancelled its stream is one that has said everything.
+            Ok(None) if pipe.outgoing.is_closed() => Err(Status::cancelled("the client has gone")),
             Ok(None) => return,
             Err(status) => Err(status),
         };

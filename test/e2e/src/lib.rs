@@ -1,10 +1,12 @@
 //! What the end-to-end tests share: the larger foreign programs and the command line, set up around a daemon of the
 //! test kit.
 
+mod both;
 mod cli;
 mod docker;
 mod pty;
 
+pub use both::{Both, Errors, ctr};
 pub use cli::{Cli, IMAGE};
 pub use docker::Docker;
 pub use pty::Pty;

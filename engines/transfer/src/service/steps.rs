@@ -16,6 +16,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::content;
 use crate::graph::{self, Limits};
+use crate::import::REF_NAME;
 use crate::progress::{Object, Progress, Reporter, State};
 use crate::pull::reference;
 
@@ -192,6 +193,11 @@ impl<'a> Steps<'a> {
     }
 }
 
+/// The reference of its ingest; containerd puts the tag of an image from an archive before its digest.
 fn name(part: &Descriptor) -> String {
-    reference(part).map_or_else(|_| part.digest.to_string(), |name| name.to_string())
+    let Ok(name) = reference(part) else { return part.digest.to_string() };
+    match (part.annotations.get(REF_NAME), name.as_str().split_once('-')) {
+        (Some(tag), Some((kind, digest))) => format!("{kind}-{tag}@{digest}"),
+        _ => name.to_string(),
+    }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use berth_content::Store;
 use berth_core::{
     Catalog, Containers, ContentStore, CreateTask, Differ, EventStream, Events, ExecProcess, Images,
-    Introspection, Leases, Namespaces, Scope, Snapshotter, Tasks, UpdateTask,
+    Introspection, Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers, UpdateTask,
 };
 use berth_diff::Walking;
 use berth_metadata::{GcConfig, Metadata, Parts, Sharing};
@@ -23,11 +23,14 @@ use futures::StreamExt;
 use tokio::sync::{Notify, broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
 
+use crate::moved::{Moved, Mover};
+
 /// The stores of a folder.
 pub(crate) struct Stores {
     metadata: Arc<Metadata>,
     pub(crate) events: Arc<Told>,
     pub(crate) tasks: Arc<Directed>,
+    pub(crate) moved: Arc<Moved>,
 }
 
 impl Stores {
@@ -49,7 +52,7 @@ impl Stores {
             },
         )
         .unwrap();
-        Arc::new(Self { metadata, events, tasks: Arc::new(Directed::default()) })
+        Arc::new(Self { metadata, events, tasks: Arc::default(), moved: Arc::default() })
     }
 }
 
@@ -88,6 +91,10 @@ impl Catalog for Stores {
 
     fn events(&self) -> Arc<dyn Events> {
         self.events.clone()
+    }
+
+    fn transfers(&self, _scope: &Scope) -> Option<Arc<dyn Transfers>> {
+        Some(Arc::new(Mover(self.moved.clone())))
     }
 
     fn introspection(&self) -> Arc<dyn Introspection> {
