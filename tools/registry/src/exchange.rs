@@ -225,7 +225,15 @@ pub(crate) fn join(from: &Url, location: &str) -> Result<Url> {
 /// A failure of the way to a host. The address stands in the error's own text.
 pub(crate) fn unreachable(error: reqwest::Error) -> Error {
     let error = error.without_url();
-    let text = if error.is_connect() {
+    // Clients of containerd know these two by Go's words, and try again without TLS where that is allowed.
+    if has(&error, |cause: &rustls::Error| matches!(cause, rustls::Error::InvalidMessage(_))) {
+        let text = "cannot connect: server gave HTTP response to HTTPS client";
+        return Error::failed_precondition(text).caused_by(error);
+    }
+    let is_refused = |cause: &std::io::Error| cause.kind() == std::io::ErrorKind::ConnectionRefused;
+    let text = if has(&error, is_refused) {
+        "cannot connect: connection refused"
+    } else if error.is_connect() {
         "cannot connect"
     } else if error.is_timeout() {
         "no answer in time"
@@ -233,6 +241,21 @@ pub(crate) fn unreachable(error: reqwest::Error) -> Error {
         "the connection broke"
     };
     Error::unavailable(text).caused_by(error)
+}
+
+/// Whether an error or one of its causes is a certain one.
+fn has<E: std::error::Error + 'static>(
+    error: &(dyn std::error::Error + 'static),
+    is_it: impl Fn(&E) -> bool + Copy,
+) -> bool {
+    if error.downcast_ref::<E>().is_some_and(is_it) {
+        return true;
+    }
+    // An I/O error that stands for another one gives that one's cause as its own.
+    if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        return has(inner, is_it);
+    }
+    error.source().is_some_and(|cause| has(cause, is_it))
 }
 
 /// Reads a body of at most `limit` bytes that comes fast enough.
@@ -262,5 +285,29 @@ mod tests {
         }
         let http = Url::parse("http://127.0.0.1:5000/v2/").unwrap();
         assert!(join(&http, "http://127.0.0.1:6000/x").is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_host_without_tls_and_one_that_is_not_there_are_told_apart() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let plain = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // Whatever it was, it was no HTTP.
+            let _ = stream.read(&mut [0; 512]);
+            stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n").unwrap();
+        });
+        let ask = async || {
+            let asked = reqwest::Client::new().get(format!("https://{address}/")).send().await;
+            unreachable(asked.unwrap_err())
+        };
+        let error = ask().await;
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+        assert!(error.message().contains("server gave HTTP response to HTTPS client"), "{error:?}");
+        plain.join().unwrap();
+        let error = ask().await;
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.message().contains("connect: connection refused"), "{error:?}");
     }
 }
