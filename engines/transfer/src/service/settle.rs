@@ -165,6 +165,18 @@ impl Snapshotter for Snapshots {
         self.changes.run(async move { snapshotter.commit(&name, &key, labels).await }).await
     }
 
+    async fn commit_onto(
+        &self,
+        name: &SnapshotKey,
+        key: &SnapshotKey,
+        parent: &SnapshotKey,
+        labels: Labels,
+    ) -> Result<()> {
+        let (snapshotter, name, key) = (Arc::clone(&self.snapshotter), name.clone(), key.clone());
+        let parent = parent.clone();
+        self.changes.run(async move { snapshotter.commit_onto(&name, &key, &parent, labels).await }).await
+    }
+
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {
         let (snapshotter, key) = (Arc::clone(&self.snapshotter), key.clone());
         self.changes.run(async move { snapshotter.remove(&key).await }).await
