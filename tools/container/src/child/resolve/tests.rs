@@ -90,7 +90,11 @@ proptest! {
     ) {
         let place = place();
         for (name, target) in links {
-            let _ = symlink(target, place.inside(["a", "b", "a/b", "b/a"][name]));
+            let path = place.inside(["a", "b", "a/b", "b/a"][name]);
+            // Through a link this test would leave the root itself.
+            if !path.parent().is_some_and(std::path::Path::is_symlink) {
+                let _ = symlink(target, path);
+            }
         }
         let _ = place.make(&path, Leaf::Directory);
         let names: Vec<_> = fs::read_dir(place.folder.path()).unwrap()
