@@ -2,8 +2,8 @@
 //! is left to the next.
 //!
 //! `/run` and `/tmp`, where sockets and state are, are a tmpfs, as they are where systemd runs. A daemon's root is a
-//! fresh ext4 on a sparse file of the machine's disk. The file has no name any more once it is mounted: whatever
-//! ends this process, the kernel takes the mounts and the file away.
+//! fresh ext4 on a sparse file of the machine's disk. The file has no name any more once it is mounted: with
+//! the last process in these mounts, the kernel takes them and the file away.
 
 use std::fs;
 use std::path::{Path, PathBuf};

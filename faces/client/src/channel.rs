@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_proto::status;
@@ -28,14 +28,22 @@ struct Connect {
     source: io::Error,
 }
 
+/// A connection that was made to see whether somebody is there, for the first request to take.
+pub(crate) type Spare = Arc<Mutex<Option<std::os::unix::net::UnixStream>>>;
+
 /// A channel to the daemon at `path`, which connects when it is first used and again after it broke. Must be made
 /// inside a tokio runtime.
-pub(crate) fn open(path: &Path) -> tonic::transport::Channel {
-    let path: Arc<Path> = path.into();
+pub(crate) fn open(path: &Path, spare: &Spare) -> tonic::transport::Channel {
+    let (path, spare): (Arc<Path>, Spare) = (path.into(), Arc::clone(spare));
     let connector = tower::service_fn(move |_: Uri| {
         let path = Arc::clone(&path);
+        let there = spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         async move {
-            match UnixStream::connect(&*path).await {
+            let connected = match there {
+                Some(stream) => stream.set_nonblocking(true).and_then(|()| UnixStream::from_std(stream)),
+                None => UnixStream::connect(&*path).await,
+            };
+            match connected {
                 Ok(stream) => Ok(TokioIo::new(stream)),
                 Err(source) => Err(Connect { path: path.to_path_buf(), source }),
             }

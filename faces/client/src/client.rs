@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use berth_core::{
     Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope,
@@ -11,6 +11,7 @@ use berth_core::{
 use berth_types::{Result, SnapshotterName};
 
 use crate::bound::Bound;
+use crate::channel::Spare;
 use crate::{
     channel, containers, content, diff, events, images, introspection, leases, namespaces, snapshots, tasks,
 };
@@ -19,6 +20,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Client {
     bound: Bound,
+    spare: Spare,
 }
 
 impl Client {
@@ -30,7 +32,8 @@ impl Client {
             Some(path) => PathBuf::from(path),
             None => address.to_owned(),
         };
-        Self { bound: Bound::new(channel::open(&path), path.into()) }
+        let spare = Spare::default();
+        Self { bound: Bound::new(channel::open(&path, &spare), path.into()), spare }
     }
 
     /// The socket.
@@ -38,9 +41,13 @@ impl Client {
         self.bound.address()
     }
 
-    /// Whether something listens at the socket, right now. Blocks for one local connect at most.
+    /// Whether something listens at the socket, right now. Blocks for one local connect at most, and that connection
+    /// is the one which the first request takes.
     pub fn is_listening(&self) -> bool {
-        UnixStream::connect(self.address()).is_ok()
+        let connected = UnixStream::connect(self.address()).ok();
+        let mut spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner);
+        *spare = connected;
+        spare.is_some()
     }
 }
 

@@ -41,11 +41,17 @@ pub fn forget_code() -> std::io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     for line in maps.lines().filter(|line| line.ends_with(&*program.to_string_lossy())) {
         let mut words = line.split(' ');
-        let (Some(range), Some("r-xp")) = (words.next(), words.next()) else { continue };
+        let (Some(range), Some(access), Some(offset)) = (words.next(), words.next(), words.next()) else {
+            continue;
+        };
+        // Code, and the constants before it, which begin the file; not those that were relocated.
+        if access != "r-xp" && (access, offset) != ("r--p", "00000000") {
+            continue;
+        }
         let mut ends = range.split('-').filter_map(|end| usize::from_str_radix(end, 16).ok());
         if let (Some(from), Some(to)) = (ends.next(), ends.next()) {
-            // SAFETY: a mapping that nothing can write to, of a file that is being executed and so cannot be written
-            // either: every page comes back as it was.
+            // SAFETY: a mapping that nothing could ever write to, of a file that is being executed and so cannot
+            // be written either: every page comes back as it was.
             if unsafe { libc::madvise(from as *mut libc::c_void, to - from, libc::MADV_DONTNEED) } != 0 {
                 return Err(std::io::Error::last_os_error());
             }

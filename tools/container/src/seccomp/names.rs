@@ -39,8 +39,8 @@ impl Architecture {
         if self == Self::X32 { Self::X32_BIT } else { 0 }
     }
 
-    /// The number of a call, if it has one.
-    pub(super) fn number(self, name: &str) -> Option<u32> {
+    /// The number of a call, if it has one; `row` is its [`row`].
+    pub(super) fn number(self, name: &str, row: Option<&Row>) -> Option<u32> {
         if self == Self::X32
             && let Ok(at) = X32.binary_search_by_key(&name, |(known, _)| known)
         {
@@ -51,16 +51,23 @@ impl Architecture {
         {
             return Some(*number);
         }
-        let at = TABLE.binary_search_by_key(&name, |(known, _)| known).ok()?;
         let column = match self {
             Self::X86_64 | Self::X32 => 0,
             Self::X86 => 1,
             Self::Aarch64 => 2,
             Self::Arm => 3,
         };
-        let number = u32::try_from(TABLE[at].1[column]).ok()?;
+        let number = u32::try_from(row?[column]).ok()?;
         Some(number | self.base())
     }
+}
+
+/// The numbers of a call, by architecture.
+pub(super) type Row = [i32; 4];
+
+/// A call's numbers. Looked up once for all architectures of a filter: there are hundreds of names in one.
+pub(super) fn row(name: &str) -> Option<&'static Row> {
+    TABLE.binary_search_by_key(&name, |(known, _)| known).ok().map(|at| &TABLE[at].1)
 }
 
 /// ARM's private calls, far above the others.

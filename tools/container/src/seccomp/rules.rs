@@ -86,13 +86,15 @@ pub(super) fn sections(seccomp: &Seccomp) -> Result<Vec<Section>> {
         }
     }
     let open = matches!(default & 0xffff_0000, ALLOW | LOG | TRACE);
+    let names = seccomp.syscalls.iter().map(|rule| &rule.names);
+    let rows: Vec<Vec<_>> = names.map(|names| names.iter().map(|name| names::row(name)).collect()).collect();
     let mut sections = Vec::new();
     for architecture in architectures {
         let mut section = Section { architecture, calls: BTreeMap::new(), default, last: None };
-        for rule in &seccomp.syscalls {
+        for (rule, rows) in seccomp.syscalls.iter().zip(&rows) {
             let action = action(&rule.action, rule.errno_ret)?;
-            for name in &rule.names {
-                let Some(number) = architecture.number(name) else { continue };
+            for (name, row) in rule.names.iter().zip(rows) {
+                let Some(number) = architecture.number(name, *row) else { continue };
                 if number & !Architecture::X32_BIT < PRIVATE {
                     section.last = section.last.max(Some(number));
                 }

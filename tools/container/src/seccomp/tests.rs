@@ -5,9 +5,13 @@ use berth_sys::child::BpfInstruction;
 use proptest::prelude::*;
 
 use super::compile::operation as op;
-use super::names::Architecture;
+use super::names::{self, Architecture};
 use super::rules::{ALLOW, ERRNO, KILL_THREAD};
 use super::{compile, filter, rules};
+
+fn native_number(name: &str) -> Option<u32> {
+    Architecture::NATIVE.number(name, names::row(name))
+}
 
 const ENOSYS: u32 = 38;
 
@@ -61,15 +65,14 @@ fn meaning(seccomp: &Seccomp, number: u32, args: [u64; 6]) -> u32 {
         _ => KILL_THREAD,
     };
     let default = code(&seccomp.default_action, seccomp.default_errno_ret);
-    let is = |name: &String| Architecture::NATIVE.number(name) == Some(number);
+    let is = |name: &String| native_number(name) == Some(number);
     let of_call = || seccomp.syscalls.iter().filter(|r| r.names.iter().any(is));
     let other = |r: &&SyscallRule| code(&r.action, r.errno_ret) != default;
     if let Some(rule) = of_call().filter(other).find(|r| r.args.is_empty()) {
         return code(&rule.action, rule.errno_ret);
     }
     for rule in of_call().filter(other) {
-        let narrow =
-            |arg: &SyscallArg| Architecture::NATIVE.number("socket") == Some(number) && arg.index < 3;
+        let narrow = |arg: &SyscallArg| native_number("socket") == Some(number) && arg.index < 3;
         let repeated = |arg: &SyscallArg| rule.args.iter().filter(|a| a.index == arg.index).count() > 1;
         let mut results = rule.args.iter().map(|arg| holds(arg, &args, narrow(arg)));
         let matched = if rule.args.iter().any(repeated) { results.any(|r| r) } else { results.all(|r| r) };
@@ -78,7 +81,7 @@ fn meaning(seccomp: &Seccomp, number: u32, args: [u64; 6]) -> u32 {
         }
     }
     let named = seccomp.syscalls.iter().flat_map(|r| &r.names);
-    let last = named.filter_map(|name| Architecture::NATIVE.number(name)).max();
+    let last = named.filter_map(|name| native_number(name)).max();
     if default != ALLOW && last.is_some_and(|last| number > last) { ERRNO | ENOSYS } else { default }
 }
 
@@ -130,7 +133,7 @@ proptest! {
         let seccomp = Seccomp { default_action: action.into(), syscalls: rules, ..Default::default() };
         let program = program(&seccomp);
         let native = Architecture::NATIVE.audit();
-        for number in [Architecture::NATIVE.number(call).unwrap_or(600), any_number] {
+        for number in [native_number(call).unwrap_or(600), any_number] {
             prop_assert_eq!(interpret(&program, native, number, args), meaning(&seccomp, number, args));
         }
     }
@@ -143,7 +146,7 @@ fn the_default_filter_is_short_and_refuses_what_it_must() {
     assert!(filter.program.len() < 1000, "{}", filter.program.len());
     let native = Architecture::NATIVE.audit();
     let call = |name: &str, first: u64| {
-        let number = Architecture::NATIVE.number(name).unwrap();
+        let number = native_number(name).unwrap();
         interpret(&filter.program, native, number, [first, 0, 0, 0, 0, 0])
     };
     assert_eq!(call("read", 0), ALLOW);
