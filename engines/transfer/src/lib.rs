@@ -16,6 +16,7 @@ mod graph;
 mod hold;
 mod image;
 mod import;
+mod lists;
 mod platforms;
 mod progress;
 mod pull;
@@ -29,6 +30,7 @@ pub use image::{
     Commit, ImageSizes, Loaded, Step, commit, config, delete, history, load, publish, sizes, tag,
 };
 pub use import::{Digests, Import, Imported, Names, Only, Source, import};
+pub use lists::{Amend, PlatformChange, annotate_list, create_list, document};
 pub use platforms::Platforms;
 pub use progress::{Object, Progress, Reporter, State};
 pub use pull::{Pull, Pulled, pull};

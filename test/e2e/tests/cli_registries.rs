@@ -103,3 +103,25 @@ fn a_credential_helper_keeps_a_login_if_the_configuration_names_one() {
     assert!(!kept.exists());
     cli.finish();
 }
+
+#[test]
+fn lists_of_images_are_made_annotated_pushed_and_shown() {
+    let (Ok(cli), Ok(registry)) = (Cli::start(), DockerRegistry::start()) else { return };
+    let list = format!("{}/team/list:1", registry.address());
+    let made = cli.run(&format!("manifest create {list} {IMAGE}")).ok();
+    assert_eq!(made, format!("Created manifest list {list}\n"));
+    let complaint = cli.run(&format!("manifest create {list} {IMAGE}")).fails();
+    assert!(complaint.contains("--amend"), "{complaint}");
+    cli.run(&format!("manifest create --amend {list} {IMAGE}")).ok();
+    cli.run(&format!("manifest annotate --variant v9 {list} {IMAGE}")).ok();
+    let digest = cli.run(&format!("manifest push --purge {list}")).ok();
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    let shown = cli.run(&format!("manifest inspect {list}")).ok();
+    let document: serde_json::Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!(document["manifests"].as_array().map(Vec::len), Some(1), "{shown}");
+    assert_eq!(document["manifests"][0]["platform"]["variant"], "v9");
+    assert_eq!(document["manifests"][0]["platform"]["os"], "linux");
+    let manifest = cli.run(&format!("manifest inspect {IMAGE}")).ok();
+    assert!(manifest.contains("\"layers\""), "{manifest}");
+    cli.finish();
+}
