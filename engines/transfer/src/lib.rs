@@ -11,6 +11,7 @@
 //! It never mounts anything and never touches a snapshot's files: that is the differ's and the snapshotter's work.
 
 mod content;
+mod convert;
 mod export;
 mod graph;
 mod hold;
@@ -24,6 +25,7 @@ mod push;
 mod tar;
 mod unpack;
 
+pub use convert::convert;
 pub use export::{Exported, export};
 pub use graph::Limits;
 pub use image::{

@@ -125,3 +125,20 @@ fn lists_of_images_are_made_annotated_pushed_and_shown() {
     assert!(manifest.contains("\"layers\""), "{manifest}");
     cli.finish();
 }
+
+#[test]
+fn an_image_is_converted_to_zstd_and_back_and_still_runs() {
+    let Ok(cli) = Cli::start() else { return };
+    let kinds = |name: &str| cli.run(&format!("manifest inspect {name}")).ok();
+    cli.run(&format!("image convert --zstd {IMAGE} berth.test/zstd:1")).ok();
+    assert!(kinds("berth.test/zstd:1").contains("tar.zstd"), "{}", kinds("berth.test/zstd:1"));
+    // So that nothing but the converted layers is there to run.
+    cli.run(&format!("rmi {IMAGE}")).ok();
+    assert_eq!(cli.run("run --rm berth.test/zstd:1 echo zstd").ok(), "zstd\n");
+    cli.run("image convert --gzip berth.test/zstd:1 berth.test/gzip:1").ok();
+    assert!(kinds("berth.test/gzip:1").contains("tar.gzip"));
+    cli.run("rmi berth.test/zstd:1").ok();
+    assert_eq!(cli.run("run --rm berth.test/gzip:1 echo gzip").ok(), "gzip\n");
+    assert!(cli.run("image convert berth.test/gzip:1 x:1").fails().contains("--zstd"));
+    cli.finish();
+}

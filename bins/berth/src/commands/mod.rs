@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod commit;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
