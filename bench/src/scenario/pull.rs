@@ -1,6 +1,8 @@
 //! Pulling and unpacking from a registry on loopback, into a fresh daemon each time: many small layers, one large
 //! layer, many small files.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use testkit::Kind;
 use testkit::image::{Image, Layer};
@@ -10,6 +12,9 @@ use super::import::Noise;
 use crate::measure::{Samples, time};
 use crate::subject::Subject;
 use crate::table::{Better, Table};
+
+/// The most that a step may take on a busy machine.
+const LONG: Duration = Duration::from_mins(10);
 
 pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     let registry = DockerRegistry::start()?;
@@ -24,7 +29,7 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
         for _ in 0..rounds.div_ceil(5) {
             for (kind, samples) in [Kind::Berth, Kind::Containerd].into_iter().zip(&mut samples) {
                 let subject = Subject::empty(kind)?;
-                let command = subject.pull(&reference)?;
+                let command = subject.pull(&reference)?.within(LONG);
                 samples.push_time(time(|| command.ok()).0);
             }
         }
@@ -37,8 +42,8 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
 fn publish(image: &Image, reference: &str) -> Result<()> {
     let subject = Subject::empty(Kind::Berth)?;
     let archive = subject.daemon.scratch().file("image.tar", image.oci_archive());
-    subject.import(&archive)?.ok();
-    subject.push(reference)?.ok();
+    subject.import(&archive)?.within(LONG).ok();
+    subject.push(reference)?.within(LONG).ok();
     Ok(())
 }
 
