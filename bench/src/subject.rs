@@ -100,6 +100,19 @@ impl Subject {
         })
     }
 
+    /// Fetches an image from a registry of this machine and unpacks it.
+    pub(crate) fn pull(&self, reference: &str) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => self.berth()?.args(["pull", "--quiet", reference]),
+            _ => self.ctr()?.args(["images", "pull", "--plain-http", reference]),
+        })
+    }
+
+    /// Sends an image to a registry of this machine; berth's alone.
+    pub(crate) fn push(&self, reference: &str) -> Result<Invocation> {
+        Ok(self.berth()?.args(["push", "--quiet", reference]))
+    }
+
     fn berth(&self) -> Result<Invocation> {
         let program = programs::own("berth").context("berth is not built")?;
         Ok(self.daemon.client(&program))

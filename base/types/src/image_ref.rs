@@ -111,14 +111,15 @@ impl FromStr for ImageRef {
                 "the repository name may only have lower-case letters, digits and single separators",
             ));
         }
-        if host.len() + path.len() > MAX_NAME {
-            return Err(invalid("the repository name is longer than 255 characters"));
-        }
         let path = if host == DEFAULT_HOST && !path.contains('/') {
             format!("library/{path}")
         } else {
             path.to_owned()
         };
+        // Of the whole name, so that what is written can be read again.
+        if host.len() + path.len() > MAX_NAME {
+            return Err(invalid("the repository name is longer than 255 characters"));
+        }
         let tag = tag.map(str::to_owned).or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
         Ok(Self { host: host.to_owned(), path, tag, digest })
     }
@@ -209,6 +210,13 @@ mod tests {
         let reference: ImageRef = format!("busybox@{digest}").parse().unwrap();
         assert_eq!(reference.to_string(), format!("docker.io/library/busybox@{digest}"));
         assert_eq!(reference.familiar(), format!("busybox@{digest}"));
+    }
+
+    #[test]
+    fn the_longest_short_name_can_be_written_and_read_again() {
+        let name = |length: usize| "a".repeat(length).parse::<ImageRef>();
+        let longest = (0..300).rev().find_map(|length| name(length).ok()).unwrap();
+        assert_eq!(longest.to_string().parse::<ImageRef>().unwrap(), longest);
     }
 
     #[test]

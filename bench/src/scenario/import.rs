@@ -41,10 +41,10 @@ fn image() -> Image {
 }
 
 /// Bytes that compress about as programs do: half of them vary, from a xorshift generator.
-struct Noise(u64);
+pub(super) struct Noise(pub(super) u64);
 
 impl Noise {
-    fn bytes(&mut self, length: usize) -> Vec<u8> {
+    pub(super) fn bytes(&mut self, length: usize) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(length + 8);
         while bytes.len() < length {
             self.0 ^= self.0 << 13;

@@ -5,6 +5,7 @@ mod fleet;
 mod import;
 mod memory;
 mod metadata;
+mod pull;
 mod restart;
 mod start;
 mod task;
@@ -31,6 +32,8 @@ pub(crate) enum Scenario {
     Restart,
     /// Import and unpacking of an image of 200 MB.
     Import,
+    /// Pulling from a registry on loopback: many layers, a large one, many files.
+    Pull,
     /// Records a second over the API.
     Metadata,
 }
@@ -51,6 +54,7 @@ impl Scenario {
             Self::Memory => memory::run(rounds, table),
             Self::Restart => restart::run(rounds, table),
             Self::Import => import::run(rounds, table),
+            Self::Pull => pull::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),
         }
     }

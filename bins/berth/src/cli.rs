@@ -173,6 +173,9 @@ pub(crate) enum Command {
     /// Images
     #[command(subcommand)]
     Image(groups::Image),
+    /// Documents of images, and lists of images of several platforms
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     /// Registries: which hosts are asked for an image, and why they do not answer
     #[command(subcommand)]
     Registry(registry::Registry),

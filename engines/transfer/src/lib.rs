@@ -11,11 +11,13 @@
 //! It never mounts anything and never touches a snapshot's files: that is the differ's and the snapshotter's work.
 
 mod content;
+mod convert;
 mod export;
 mod graph;
 mod hold;
 mod image;
 mod import;
+mod lists;
 mod platforms;
 mod progress;
 mod pull;
@@ -24,12 +26,14 @@ mod service;
 mod tar;
 mod unpack;
 
+pub use convert::convert;
 pub use export::{Exported, Without, export};
 pub use graph::Limits;
 pub use image::{
     Commit, ImageSizes, Loaded, Step, commit, config, delete, history, load, publish, sizes, tag,
 };
 pub use import::{Digests, Import, Imported, Names, Only, Source, import};
+pub use lists::{Amend, PlatformChange, annotate_list, create_list, document};
 pub use platforms::Platforms;
 pub use progress::{Object, Progress, Reporter, State};
 pub use pull::{Metadata, Pull, Pulled, pull};

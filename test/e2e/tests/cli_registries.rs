@@ -103,3 +103,42 @@ fn a_credential_helper_keeps_a_login_if_the_configuration_names_one() {
     assert!(!kept.exists());
     cli.finish();
 }
+
+#[test]
+fn lists_of_images_are_made_annotated_pushed_and_shown() {
+    let (Ok(cli), Ok(registry)) = (Cli::start(), DockerRegistry::start()) else { return };
+    let list = format!("{}/team/list:1", registry.address());
+    let made = cli.run(&format!("manifest create {list} {IMAGE}")).ok();
+    assert_eq!(made, format!("Created manifest list {list}\n"));
+    let complaint = cli.run(&format!("manifest create {list} {IMAGE}")).fails();
+    assert!(complaint.contains("--amend"), "{complaint}");
+    cli.run(&format!("manifest create --amend {list} {IMAGE}")).ok();
+    cli.run(&format!("manifest annotate --variant v9 {list} {IMAGE}")).ok();
+    let digest = cli.run(&format!("manifest push --purge {list}")).ok();
+    assert!(digest.starts_with("sha256:"), "{digest}");
+    let shown = cli.run(&format!("manifest inspect {list}")).ok();
+    let document: serde_json::Value = serde_json::from_str(&shown).expect("it is JSON");
+    assert_eq!(document["manifests"].as_array().map(Vec::len), Some(1), "{shown}");
+    assert_eq!(document["manifests"][0]["platform"]["variant"], "v9");
+    assert_eq!(document["manifests"][0]["platform"]["os"], "linux");
+    let manifest = cli.run(&format!("manifest inspect {IMAGE}")).ok();
+    assert!(manifest.contains("\"layers\""), "{manifest}");
+    cli.finish();
+}
+
+#[test]
+fn an_image_is_converted_to_zstd_and_back_and_still_runs() {
+    let Ok(cli) = Cli::start() else { return };
+    let kinds = |name: &str| cli.run(&format!("manifest inspect {name}")).ok();
+    cli.run(&format!("image convert --zstd {IMAGE} berth.test/zstd:1")).ok();
+    assert!(kinds("berth.test/zstd:1").contains("tar.zstd"), "{}", kinds("berth.test/zstd:1"));
+    // So that nothing but the converted layers is there to run.
+    cli.run(&format!("rmi {IMAGE}")).ok();
+    assert_eq!(cli.run("run --rm berth.test/zstd:1 echo zstd").ok(), "zstd\n");
+    cli.run("image convert --gzip berth.test/zstd:1 berth.test/gzip:1").ok();
+    assert!(kinds("berth.test/gzip:1").contains("tar.gzip"));
+    cli.run("rmi berth.test/zstd:1").ok();
+    assert_eq!(cli.run("run --rm berth.test/gzip:1 echo gzip").ok(), "gzip\n");
+    assert!(cli.run("image convert berth.test/gzip:1 x:1").fails().contains("--zstd"));
+    cli.finish();
+}

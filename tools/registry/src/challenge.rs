@@ -9,6 +9,11 @@ pub(crate) enum Challenge {
     Bearer { realm: String, service: String, scope: String },
 }
 
+/// How many challenges of a header this program knows.
+pub fn challenges(header: &str) -> usize {
+    parse(header).len()
+}
+
 /// Every challenge of a header that this program knows, in its order.
 pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut found: Vec<(String, Vec<(String, String)>)> = Vec::new();

@@ -180,6 +180,11 @@ fn invalid(text: impl Into<String>) -> Error {
     Error::invalid_argument(text)
 }
 
+/// The hosts that the text of a hosts.toml in `folder` means for a registry. Reads no file.
+pub fn hosts_of(text: &str, folder: &Path, registry: &str, config: &Config) -> Result<Vec<Host>> {
+    parse(text, folder, registry, config)
+}
+
 fn parse(text: &str, folder: &Path, registry: &str, config: &Config) -> Result<Vec<Host>> {
     let table: Table =
         text.parse().map_err(|source: toml::de::Error| invalid("it is no TOML").caused_by(source))?;

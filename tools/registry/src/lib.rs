@@ -27,10 +27,11 @@ mod upload;
 
 pub use account::{Hit, registry_name};
 pub use blob::Blob;
+pub use challenge::challenges;
 pub use config::Config;
 pub use credentials::{Ask, Credentials, Secret};
 pub use explain::Explained;
-pub use hosts::{Capability, Host};
+pub use hosts::{Capability, Host, hosts_of};
 pub use registries::Registries;
 pub use repository::{Access, Repository};
 pub use reqwest::header::{HeaderMap, HeaderName};

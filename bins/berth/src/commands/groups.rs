@@ -83,6 +83,8 @@ pub(crate) enum Image {
     Import(import::Import),
     /// Show how an image came to be
     History(history::History),
+    /// Compress the layers in another way
+    Convert(convert::Convert),
     /// Show details
     Inspect(inspect::Inspect),
     /// Remove images that are not in use
@@ -153,6 +155,7 @@ impl Image {
                 command.kind = Some("image".to_owned());
                 Command::Inspect(command)
             }
+            Self::Convert(convert) => return convert.run(context).await,
             Self::Prune(prune) => return prune.images(context).await,
         };
         connected(context, command).await

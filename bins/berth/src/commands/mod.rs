@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod commit;
 pub(crate) mod completion;
+pub(crate) mod convert;
 pub(crate) mod cp;
 pub(crate) mod create;
 pub(crate) mod diff;
@@ -18,6 +19,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logs;
+pub(crate) mod manifest;
 pub(crate) mod namespace;
 pub(crate) mod options;
 pub(crate) mod port;
@@ -129,6 +131,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         Command::Info(command) => command.run(context).await,
         Command::Container(command) => Box::pin(command.run(context)).await,
         Command::Image(command) => Box::pin(command.run(context)).await,
+        Command::Manifest(command) => command.run(context).await,
         Command::Volume(command) => command.run(context).await,
         Command::Namespace(command) => command.run(context).await,
         Command::InternalReaper => crate::reaper::run(context).await,

@@ -1,0 +1,176 @@
+//! What is tried, and what has to hold.
+
+use std::path::Path;
+
+use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
+use berth_oci::image::{Document, ImageConfig, media};
+use berth_registry::{Config, challenges, hosts_of};
+use berth_types::ImageRef;
+
+/// One parser.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name and that of its folder of seeds.
+    pub name: &'static str,
+    /// Words of its format.
+    pub words: &'static [&'static str],
+    /// Panics when something does not hold.
+    pub run: fn(&[u8]),
+}
+
+/// Every parser of what comes from registries, images and their settings.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "reference",
+        words: &["docker.io/", "library/", "@sha256:", ":", "/", "..", "[::1]", "localhost", "__", "%2f"],
+        run: reference,
+    },
+    Target { name: "manifest", words: JSON, run: manifest },
+    Target { name: "index", words: JSON, run: index },
+    Target {
+        name: "challenge",
+        words: &["Bearer ", "Basic ", "realm=", "service=", "scope=", "\"", "\\\"", ",", " ", "=", "ä"],
+        run: challenge,
+    },
+    Target {
+        name: "hosts",
+        words: &[
+            "server = ",
+            "[host.\"",
+            "\"]",
+            "capabilities = ",
+            "[\"pull\"]",
+            "ca = ",
+            "client = ",
+            "skip_verify = true",
+            "http://",
+            "https://",
+            "[header]",
+            "override_path = true",
+            "dial_timeout = \"1h9m\"",
+            "\n",
+            "999999999999h",
+        ],
+        run: hosts,
+    },
+    Target {
+        name: "tar",
+        words: &[
+            "ustar\0",
+            "ustar  \0",
+            "../",
+            "/",
+            "path=",
+            "GNU.sparse.map=",
+            "7777777",
+            "\0\0\0\0\0\0\0\0",
+        ],
+        run: tar,
+    },
+    Target {
+        name: "whiteout",
+        words: &[".wh.", ".wh..wh.", ".wh..wh..opq", ".", "..", "/", "\0"],
+        run: whiteout,
+    },
+];
+
+const JSON: &[&str] = &[
+    "\"mediaType\":",
+    "\"layers\":",
+    "\"manifests\":",
+    "\"config\":",
+    "\"digest\":",
+    "\"size\":",
+    "-1",
+    "1e400",
+    "18446744073709551616",
+    "null",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "\"sha256:",
+    "\"platform\":",
+    "\"\\ud800\"",
+];
+
+fn reference(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(reference) = text.parse::<ImageRef>() else { return };
+    let written = reference.to_string();
+    assert!(written.parse::<ImageRef>().is_ok_and(|again| again == reference), "{text:?} became {written:?}");
+    for part in reference.path().split('/') {
+        assert!(!part.is_empty() && part != "." && part != "..", "{text:?} has a path that leads elsewhere");
+    }
+}
+
+fn manifest(input: &[u8]) {
+    document(media::OCI_MANIFEST, input);
+    // What a configuration says is read from the same kind of bytes.
+    if let Ok(config) = serde_json::from_slice::<ImageConfig>(input) {
+        berth_oci::image::chain_ids(&config.rootfs.diff_ids);
+    }
+}
+
+fn index(input: &[u8]) {
+    document(media::OCI_INDEX, input);
+    document(media::DOCKER_INDEX, input);
+}
+
+fn document(kind: &str, input: &[u8]) {
+    let Ok(document) = Document::parse(kind, input) else { return };
+    let written = match &document {
+        Document::Manifest(manifest) => serde_json::to_vec(manifest),
+        Document::Index(index) => serde_json::to_vec(index),
+    };
+    let written = written.expect("what was read can be written");
+    let again = Document::parse(kind, &written);
+    assert!(again.is_ok_and(|again| again == document), "it is another document when it is read again");
+}
+
+fn challenge(input: &[u8]) {
+    let text = String::from_utf8_lossy(input);
+    assert!(challenges(&text) <= text.len(), "more challenges than characters");
+}
+
+fn hosts(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    let Ok(hosts) = hosts_of(text, Path::new("/etc/x"), "r.test", &Config::default()) else { return };
+    for host in hosts {
+        let scheme = host.base.scheme();
+        assert!(matches!(scheme, "http" | "https"), "{scheme}");
+        assert!(host.base.host_str().is_some() && host.base.password().is_none());
+        assert!(scheme == "https" || text.contains("http"), "nobody asked for a host without TLS");
+    }
+}
+
+fn tar(input: &[u8]) {
+    let limits = Limits { entries: 2000, ..Limits::default() };
+    let mut reader = Reader::with_limits(input, limits);
+    let mut buffer = [0; 4096];
+    for _ in 0..=limits.entries {
+        let Ok(Some(entry)) = reader.next_entry() else { return };
+        assert!(entry.path.len() <= limits.path, "a path beyond its limit");
+        if let Kind::HardLink(target) | Kind::Symlink(target) = &entry.kind {
+            assert!(target.len() <= limits.path, "a target beyond its limit");
+        }
+        let cleaned = clean(&entry.path);
+        assert!(!cleaned.starts_with(b"/") && !cleaned.split(|byte| *byte == b'/').any(|part| part == b".."));
+        let mut data = reader.data();
+        let mut length = 0;
+        while let Ok(read @ 1..) = std::io::Read::read(&mut data, &mut buffer) {
+            length += read;
+            assert!(length <= input.len(), "more data than there is");
+        }
+    }
+    panic!("more entries than its limit");
+}
+
+fn whiteout(input: &[u8]) {
+    let name = input.split(|byte| *byte == b'/').next_back().unwrap_or_default();
+    if let Some(Whiteout::Name(hidden)) = Whiteout::parse(name) {
+        assert!(!matches!(hidden, b"" | b"." | b".."), "a marker that removes its own folder");
+        assert_eq!(Whiteout::marker(hidden), name);
+    }
+}

@@ -1,0 +1,69 @@
+//! A short run of every target: its seeds, and some thousand inputs made of them.
+
+#![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+
+use std::path::Path;
+
+use fuzz::{Mutants, TARGETS};
+
+/// Inputs of each target.
+const SHORT: usize = 4000;
+
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    // In an order of their own, so that the same number means the same inputs everywhere.
+    paths.sort();
+    paths.iter().map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn holds(name: &str) {
+    let target = TARGETS.iter().find(|target| target.name == name).unwrap();
+    let seeds = seeds(name);
+    assert!(!seeds.is_empty(), "{name} has no seeds");
+    for input in seeds.iter().cloned().chain(Mutants::new(&seeds, target.words, 1).take(SHORT)) {
+        let done = std::panic::catch_unwind(|| (target.run)(&input));
+        assert!(done.is_ok(), "{name} does not hold for {:?}", String::from_utf8_lossy(&input));
+    }
+}
+
+#[test]
+fn every_target_has_a_test_here() {
+    let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
+    assert_eq!(names, ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout"]);
+}
+
+#[test]
+fn references() {
+    holds("reference");
+}
+
+#[test]
+fn manifests_and_configurations() {
+    holds("manifest");
+}
+
+#[test]
+fn indexes() {
+    holds("index");
+}
+
+#[test]
+fn challenges() {
+    holds("challenge");
+}
+
+#[test]
+fn settings_of_hosts() {
+    holds("hosts");
+}
+
+#[test]
+fn tars() {
+    holds("tar");
+}
+
+#[test]
+fn whiteouts() {
+    holds("whiteout");
+}
