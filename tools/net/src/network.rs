@@ -140,12 +140,19 @@ impl Networks {
             }
         }
         if network.bridge.is_empty() {
-            let mut names = (1..).map(|number| format!("berth{number}"));
-            let free = names.find(|name| {
-                others.iter().all(|other| other.bridge != *name)
-                    && !Path::new("/sys/class/net").join(name).exists()
-            });
-            network.bridge = free.unwrap_or_default();
+            let wrong =
+                |error| Error::io(format!("cannot name the bridge of network {}", network.name), error);
+            let mut socket = crate::netlink::Socket::route().map_err(wrong)?;
+            let mut number = 1;
+            network.bridge = loop {
+                let name = format!("berth{number}");
+                if others.iter().all(|other| other.bridge != name)
+                    && socket.link(&name).map_err(wrong)?.is_none()
+                {
+                    break name;
+                }
+                number += 1;
+            };
         }
         write(&file, &network)?;
         Ok(network)
@@ -189,8 +196,8 @@ impl Networks {
         self.data.join("leases")
     }
 
-    /// One change at a time.
-    pub(crate) fn lock(&self) -> Result<File> {
+    /// One change at a time, for as long as the file is held; not to be asked for twice.
+    pub fn lock(&self) -> Result<File> {
         let path = self.data.join("lock");
         let lock = || -> io::Result<File> {
             fs::create_dir_all(&self.data)?;

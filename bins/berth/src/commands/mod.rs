@@ -18,6 +18,7 @@ pub(crate) mod inspect;
 pub(crate) mod load;
 pub(crate) mod logs;
 pub(crate) mod namespace;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod ps;
@@ -124,6 +125,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         Command::Container(command) => Box::pin(command.run(context)).await,
         Command::Image(command) => Box::pin(command.run(context)).await,
         Command::Volume(command) => command.run(context).await,
+        Command::Network(command) => command.run(context).await,
         Command::Namespace(command) => command.run(context).await,
         Command::InternalReaper => crate::reaper::run(context).await,
         Command::Run(_)
