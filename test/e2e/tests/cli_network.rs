@@ -128,3 +128,23 @@ fn whoever_is_killed_the_network_is_there_for_the_next_start_and_goes_with_rm() 
         cli.run("rm -f one").ok();
     });
 }
+
+#[test]
+fn the_daemon_makes_the_network_whole_before_it_starts_a_container_again() {
+    on_a_host(|cli| {
+        cli.run(&format!("run -d --restart always --network bridge --name one {IMAGE} sleep 1000")).ok();
+        let shown = |what: &str| cli.run(&format!("inspect -f {{{{.{what}}}}} one")).ok().trim().to_owned();
+        let (pid, holder) = (shown("State.Pid"), shown("NetworkSettings.SandboxKey"));
+        assert!(
+            Command::new("ip").args(["link", "del", "berth0"]).status().is_ok_and(|status| status.success())
+        );
+        rustix::mount::unmount(&holder, rustix::mount::UnmountFlags::DETACH).expect("it is held");
+        let number = pid.parse().ok().and_then(rustix::process::Pid::from_raw).expect("it has a process");
+        rustix::process::kill_process(number, rustix::process::Signal::KILL).expect("it runs");
+        wait::soon("the container to have its address again", || {
+            let seen = cli.run("exec one ip -4 addr show eth0").outcome();
+            shown("State.Pid") != pid && seen.stdout_text().contains("10.4.0.2/24")
+        });
+        cli.run("rm -f one").ok();
+    });
+}
