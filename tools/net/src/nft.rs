@@ -153,7 +153,13 @@ impl Batch {
             last.add_flags(ACK);
         }
         self.0.push(Message::new(0x11, 0, &[0, 0, 0, 10]));
-        Socket::netfilter()?.transaction(self.0)
+        let mut socket = Socket::netfilter()?;
+        let done = socket.transaction(self.0);
+        // The kernel holds whoever closes such a socket until the transaction's old parts are freed, after an RCU
+        // grace period of some milliseconds. Nobody has to wait for that; without a thread it is closed here.
+        let closing = std::thread::Builder::new().name("close-nft".to_owned());
+        let _ = closing.spawn(move || drop(socket));
+        done
     }
 }
 
