@@ -21,7 +21,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "cni"])]
     pieces: Vec<Piece>,
 }
 
@@ -34,6 +34,8 @@ enum Piece {
     Containerd,
     /// nerdctl 2.3.5, built from its Go module.
     Nerdctl,
+    /// Debian 12's CNI plugins 1.1.
+    Cni,
     /// crictl, built from its Go module.
     Crictl,
 }
@@ -45,6 +47,7 @@ impl Piece {
             Self::Debian => "debian-12",
             Self::Containerd => "containerd-2.3.4",
             Self::Nerdctl => "nerdctl-2.3.5",
+            Self::Cni => "cni-1.1.1",
             Self::Crictl => "crictl-1.34.0",
         }
     }
@@ -54,6 +57,7 @@ impl Piece {
             Self::Debian => debian::unpack(into),
             Self::Containerd => golang::containerd(cache, into),
             Self::Nerdctl => golang::nerdctl(cache, into),
+            Self::Cni => debian::plugins(into),
             Self::Crictl => golang::crictl(cache, into),
         }
     }

@@ -182,6 +182,9 @@ pub(crate) enum Command {
     /// Volumes
     #[command(subcommand)]
     Volume(volume::Volume),
+    /// Networks
+    #[command(subcommand)]
+    Network(network::Network),
     /// Namespaces
     #[command(subcommand)]
     Namespace(namespace::Namespace),

@@ -10,6 +10,7 @@ use berth_types::{
     SnapshotKey,
 };
 
+use crate::network::Given;
 use crate::parse::{MountKind, MountRequest, RestartName};
 use crate::rootfs::read_only;
 use crate::tree::{self, Keep};
@@ -94,7 +95,15 @@ impl Workload {
         undo.push("folder", move || async move { home.remove_container(&undo_id) });
         let name = self.reserve_name(request.name.as_deref(), &id, undo).await?;
         let mounts = self.mount_points(&request, undo).await?;
-        files::write(&folder, &request.config, &request.host)?;
+        let network = self.join_network(&id, &name, &request).await?;
+        if network.endpoint.is_some() {
+            let (workload, undo_id) = (self.clone(), id.clone());
+            undo.push("network", move || async move { workload.leave_network(&undo_id) });
+        }
+        files::write(&folder, &request.config, &request.host, &network)?;
+        if let Some(endpoint) = &network.endpoint {
+            self.tell_neighbours(&endpoint.network)?;
+        }
         let definition = Definition {
             config: request.config,
             host: request.host,
@@ -106,7 +115,7 @@ impl Workload {
             rootfs: request.rootfs.as_deref().map(|folder| folder.to_string_lossy().into_owned()),
             user,
         };
-        let container = self.record(&id, &name, &definition, source.as_ref(), &folder).await?;
+        let container = self.record((&id, &name), &definition, source.as_ref(), &folder, &network).await?;
         let containers = self.catalog.containers(&self.scope);
         let container = containers.create(container).await?;
         let undo_id = id.clone();
@@ -160,11 +169,11 @@ impl Workload {
 
     async fn record(
         &self,
-        id: &ContainerId,
-        name: &str,
+        (id, name): (&ContainerId, &str),
         definition: &Definition,
         source: Option<&Source>,
         folder: &Path,
+        network: &Given,
     ) -> Result<Container> {
         let host = &definition.host;
         let runtime = if host.runtime.is_empty() { &self.settings.runtime } else { &host.runtime };
@@ -176,6 +185,7 @@ impl Workload {
             namespace: &self.scope.namespace,
             definition,
             folder,
+            network: network.namespace.as_deref(),
             init: &self.settings.init,
             peer: &|name| {
                 peers.get(name).copied().ok_or_else(|| Error::not_found(format!("No such container: {name}")))
@@ -183,6 +193,10 @@ impl Workload {
         })?;
         container.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));
         container.labels = self.labels(name, definition, source, folder);
+        if let Some(endpoint) = &network.endpoint {
+            let record = self.networks().record(&endpoint.owner)?;
+            container.labels.insert(labels::ENDPOINT.to_owned(), record.to_string_lossy().into_owned());
+        }
         container.extensions.insert(labels::DEFINITION.to_owned(), definition.to_any());
         if let Some(source) = source {
             container.image = source.image.name.to_string();
@@ -200,8 +214,7 @@ impl Workload {
         put(labels::NAMESPACE, self.scope.namespace.to_string());
         put(labels::HOSTNAME, config.hostname.clone());
         put(labels::STATE_DIR, folder.to_string_lossy().into_owned());
-        let network = if host.network_mode.is_empty() { "none" } else { &host.network_mode };
-        put(labels::NETWORKS, format!("[\"{network}\"]"));
+        put(labels::NETWORKS, format!("[\"{}\"]", host.network_name()));
         if let Some(source) = source {
             put(labels::PLATFORM, source.facts.platform.clone());
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::labels;
+use crate::network::PortBinding;
 use crate::parse::{DeviceRequest, MountKind, MountRequest, RestartPolicy, Throttle, Ulimit, Weight};
 
 /// Everything that a container was made from.
@@ -67,6 +68,19 @@ pub struct HostConfig {
     pub container_id_file: String,
     pub log_config: LogConfig,
     pub network_mode: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub port_bindings: BTreeMap<String, Vec<PortBinding>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub publish_all_ports: bool,
+    /// Ours, with the three that follow: Docker keeps them with the network.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip_address: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub ip6_address: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub mac_address: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub network_aliases: Vec<String>,
     pub restart_policy: RestartPolicy,
     pub auto_remove: bool,
     pub volumes_from: Vec<String>,
@@ -204,17 +218,32 @@ pub enum Network {
     Host,
     /// Its own, with nothing but a loopback device.
     None,
+    /// Its own, on a network that has the name.
+    Named,
+    /// That of another container.
+    Container,
 }
 
 impl HostConfig {
-    /// The network by its name.
+    /// The kind of network.
     pub fn network(&self) -> Result<Network> {
         match self.network_mode.as_str() {
-            "" | "default" | "none" => Ok(Network::None),
+            "" | "none" => Ok(Network::None),
             "host" => Ok(Network::Host),
-            other => Err(Error::invalid_argument(format!(
-                "network {other} not found: this version of berth has the networks \"host\" and \"none\""
-            ))),
+            mode => match mode.strip_prefix("container:") {
+                Some("") => Err(Error::invalid_argument("--network container: names no container")),
+                Some(_) => Ok(Network::Container),
+                None => Ok(Network::Named),
+            },
+        }
+    }
+
+    /// The name of its network.
+    pub fn network_name(&self) -> &str {
+        match self.network_mode.as_str() {
+            "" => "none",
+            "default" => berth_net::DEFAULT,
+            name => name,
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use berth_net::Endpoint;
 use berth_types::Result;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::network::binding;
 use crate::{Config, Definition, Found, HostConfig, MountPoint, Status, Workload, human, labels};
 
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -111,7 +113,7 @@ impl Workload {
             size_rw,
             mounts: shown(definition),
             config: Config { labels: own_labels(&container.labels), ..definition.config.clone() },
-            network_settings: networks(&definition.host.network_mode, row.status),
+            network_settings: networks(&definition.host, self.endpoint(&container.id)?.as_ref()),
         })
     }
 
@@ -171,15 +173,44 @@ fn state(row: &crate::Row) -> State {
     }
 }
 
-fn networks(mode: &str, status: Status) -> Value {
-    let name = if mode.is_empty() || mode == "default" { "none" } else { mode };
-    let running = matches!(status, Status::Running | Status::Paused);
-    let network = serde_json::json!({
-        "IPAMConfig": null, "Links": null, "Aliases": null, "NetworkID": name, "EndpointID": "",
-        "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "MacAddress": "",
+fn networks(host: &HostConfig, endpoint: Option<&Endpoint>) -> Value {
+    let mut ports = serde_json::Map::new();
+    for port in endpoint.iter().flat_map(|endpoint| &endpoint.ports) {
+        let key = format!("{}/{}", port.container_port, port.protocol);
+        let list = ports.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+        if let Value::Array(list) = list {
+            let binding = binding(port, "0.0.0.0".to_owned());
+            list.push(serde_json::json!({ "HostIp": binding.host_ip, "HostPort": binding.host_port }));
+        }
+    }
+    let of = |four: bool| {
+        endpoint.iter().flat_map(|endpoint| &endpoint.addresses).find(move |a| a.0.is_ipv4() == four)
+    };
+    let (four, six) = (of(true), of(false));
+    let text = |value: Option<&std::net::IpAddr>| value.map(ToString::to_string).unwrap_or_default();
+    let facts = serde_json::json!({
+        "Gateway": text(four.map(|(.., gateway)| gateway)),
+        "IPAddress": text(four.map(|(address, ..)| address)),
+        "IPPrefixLen": four.map_or(0, |(_, prefix, _)| *prefix),
+        "IPv6Gateway": text(six.map(|(.., gateway)| gateway)),
+        "GlobalIPv6Address": text(six.map(|(address, ..)| address)),
+        "GlobalIPv6PrefixLen": six.map_or(0, |(_, prefix, _)| *prefix),
+        "MacAddress": endpoint.map(|endpoint| endpoint.mac.as_str()).unwrap_or_default(),
     });
-    serde_json::json!({
-        "SandboxKey": "", "Ports": {}, "Gateway": "", "IPAddress": "", "IPPrefixLen": 0, "MacAddress": "",
-        "Networks": if running || !name.is_empty() { serde_json::json!({ name: network }) } else { Value::Null },
-    })
+    let name = host.network_name();
+    let mut network = serde_json::json!({
+        "IPAMConfig": null, "Links": null, "Aliases": endpoint.map(|endpoint| &endpoint.aliases),
+        "NetworkID": name, "EndpointID": endpoint.map(|endpoint| endpoint.owner.as_str()).unwrap_or_default(),
+    });
+    let mut settings = serde_json::json!({
+        "SandboxKey": endpoint.map(|endpoint| endpoint.namespace.as_path()).unwrap_or(std::path::Path::new("")),
+        "Ports": ports,
+    });
+    for document in [&mut network, &mut settings] {
+        if let (Value::Object(document), Value::Object(facts)) = (document, &facts) {
+            document.extend(facts.clone());
+        }
+    }
+    settings["Networks"] = serde_json::json!({ name: network });
+    settings
 }

@@ -6,32 +6,41 @@ use std::path::Path;
 
 use berth_types::{Error, Result};
 
+use crate::network::Given;
 use crate::{Config, HostConfig, Network};
 
 /// What nobody's resolver says when there is no other.
 const PUBLIC: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
 
 /// Writes the files into the container's folder.
-pub(crate) fn write(folder: &Path, config: &Config, host: &HostConfig) -> Result<()> {
+pub(crate) fn write(folder: &Path, config: &Config, host: &HostConfig, given: &Given) -> Result<()> {
     let network = host.network()?;
     let write = |name: &str, text: &str| {
         let path = folder.join(name);
         fs::write(&path, text).map_err(|error| Error::io(format!("cannot write {}", path.display()), error))
     };
     write("hostname", &format!("{}\n", config.hostname))?;
-    write("hosts", &hosts(config, host, network)?)?;
+    if let Some(peer) = &given.shared {
+        for name in ["hosts", "resolv.conf"] {
+            write(name, &fs::read_to_string(peer.join(name)).unwrap_or_default())?;
+        }
+        return Ok(());
+    }
+    write("hosts", &hosts(config, host, network, given)?)?;
     write("resolv.conf", &resolv(host, &fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), network))
 }
 
-fn hosts(config: &Config, host: &HostConfig, network: Network) -> Result<String> {
+fn hosts(config: &Config, host: &HostConfig, network: Network, given: &Given) -> Result<String> {
+    let first = given.endpoint.as_ref().and_then(|endpoint| endpoint.addresses.first());
     let mut text = match network {
         Network::Host => fs::read_to_string("/etc/hosts").unwrap_or_default(),
-        Network::None => {
+        Network::None | Network::Named | Network::Container => {
             let mut text = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
                 fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
                 .to_owned();
             if !config.hostname.is_empty() {
-                let _ = writeln!(text, "127.0.1.1\t{}", names(config));
+                let own = first.map_or_else(|| "127.0.1.1".to_owned(), |(address, ..)| address.to_string());
+                let _ = writeln!(text, "{own}\t{}", names(config));
             }
             text
         }
@@ -46,8 +55,9 @@ fn hosts(config: &Config, host: &HostConfig, network: Network) -> Result<String>
             .filter(|(name, address)| !name.is_empty() && !address.is_empty())
             .ok_or_else(|| Error::invalid_argument(format!("bad format for add-host: \"{entry}\"")))?;
         let address = address.trim_matches(['[', ']']);
+        let gateway = first.map_or_else(|| "127.0.0.1".to_owned(), |(.., gateway)| gateway.to_string());
         let address = match address {
-            "host-gateway" => "127.0.0.1",
+            "host-gateway" => &gateway,
             address if address.parse::<std::net::IpAddr>().is_ok() => address,
             _ => {
                 return Err(Error::invalid_argument(format!(
@@ -124,11 +134,11 @@ mod tests {
             extra_hosts: vec!["db:10.0.0.1".into(), "v6=[::2]".into()],
             ..HostConfig::default()
         };
-        let text = hosts(&config, &host, Network::None).unwrap();
+        let text = hosts(&config, &host, Network::None, &Given::default()).unwrap();
         assert!(text.contains("127.0.1.1\tbox.example box\n10.0.0.1\tdb\n::2\tv6\n"), "{text}");
         for bad in ["db", "db:", "db:nowhere"] {
             let host = HostConfig { extra_hosts: vec![bad.into()], ..HostConfig::default() };
-            assert!(hosts(&config, &host, Network::None).is_err(), "{bad}");
+            assert!(hosts(&config, &host, Network::None, &Given::default()).is_err(), "{bad}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //!   HOME/NAMESPACE/containers/ID/   hostname  hosts  resolv.conf  ID-json.log  started
 //!   HOME/NAMESPACE/names/NAME       holds the id
 //!   HOME/NAMESPACE/volumes/NAME/    _data  volume.json
+//!   HOME/.net/ .netns/             networks and who is on them (berth-net), unless they are the host's
 //!   HOME/images/                    what was read from images, by content address
 //! ```
 
@@ -84,6 +85,17 @@ impl Home {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The networks: the host's for the default folder, of its own for every other. Daemons whose folders lie in
+    /// the same place share them, as they share the host.
+    pub(crate) fn networks(&self) -> berth_net::Networks {
+        const DEFAULT: &str = "/var/lib/berth";
+        if self.root.starts_with(DEFAULT) {
+            return berth_net::Networks::new(Path::new(DEFAULT).join("net"), "/run/berth/netns".into());
+        }
+        // No namespace begins with a dot.
+        berth_net::Networks::new(self.root.join(".net"), self.root.join(".netns"))
     }
 
     fn of_namespace(&self, what: &str) -> PathBuf {

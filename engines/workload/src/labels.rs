@@ -18,6 +18,9 @@ pub const LOG_URI: &str = "nerdctl/log-uri";
 /// Whether it is removed when it ends.
 pub const AUTO_REMOVE: &str = "nerdctl/auto-remove";
 
+/// The record of its endpoint, which the restart monitor makes whole before a start.
+pub const ENDPOINT: &str = "berth/endpoint";
+
 /// What the restart monitor should keep it at: `running` or `stopped`.
 pub const RESTART_STATUS: &str = "containerd.io/restart.status";
 /// Its restart policy.

@@ -44,6 +44,8 @@ impl Workload {
     /// Removes a container whose task is known to be gone.
     pub async fn remove_stopped(&self, found: &Found, options: RemoveOptions) -> Result<()> {
         let container = &found.container;
+        // Before the record: a container that is still there finds what is left when it is removed again.
+        self.leave_network(&container.id)?;
         let containers = self.catalog.containers(&self.scope);
         if container.snapshot_key.is_empty() {
             absent_is_fine(containers.delete(&container.id).await)?;

@@ -61,9 +61,11 @@ impl Workload {
         rootfs: Option<Vec<Mount>>,
         io: TaskIo,
     ) -> Result<u32> {
-        let rootfs = match rootfs {
-            Some(mounts) => mounts,
-            None => self.rootfs_of(container).await?,
+        let rootfs = if let Some(mounts) = rootfs {
+            mounts
+        } else {
+            self.ready_network(&container.id)?;
+            self.rootfs_of(container).await?
         };
         let stdio = match io {
             TaskIo::Fifos(stdio) => stdio,

@@ -50,7 +50,12 @@ impl Cli {
 
     /// `berth` without words.
     pub fn berth(&self) -> Invocation {
-        self.daemon.client(&self.program).arg("--data-root").arg(self.path("home")).env("TZ", "UTC")
+        self.daemon
+            .client(&self.program)
+            .arg("--data-root")
+            .arg(self.path("home"))
+            .env("TZ", "UTC")
+            .env("BERTH_NETWORK", "none")
     }
 
     /// `berth` with the words of `line`.
@@ -65,7 +70,8 @@ impl Cli {
 
     /// The command of `berth` as a program and its arguments, for another program to start.
     pub fn words(&self, line: &str) -> Vec<std::ffi::OsString> {
-        let mut words = vec![self.program.clone().into_os_string()];
+        let mut words = vec!["env".into(), "BERTH_NETWORK=none".into()];
+        words.push(self.program.clone().into_os_string());
         words.extend(["--address".into(), self.daemon.address().into_os_string()]);
         words.extend(["--namespace".into(), self.daemon.tag().into()]);
         words.extend(["--data-root".into(), self.path("home").into_os_string()]);

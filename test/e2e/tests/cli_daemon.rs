@@ -1,5 +1,5 @@
 //! The daemon that the command line starts by itself, in a machine of its own: fresh folders over the usual ones, which
-//! nobody else sees.
+//! nobody else sees, and a network of its own.
 
 use testkit::{Invocation, Outcome, Scratch, need, programs};
 
@@ -15,7 +15,7 @@ fn fresh(script: &str) -> Option<Outcome> {
          trap '\"$berth\" system stop >/dev/null' EXIT; set +e\n{script}\n"
     );
     let outcome = Invocation::new(unshare)
-        .args(["--mount", "--propagation", "private", "sh", "-c", &whole])
+        .args(["--mount", "--net", "--propagation", "private", "sh", "-c", &whole])
         .env("berth", berth)
         .env("TMPDIR", scratch.folder())
         .outcome();

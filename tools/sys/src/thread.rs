@@ -46,3 +46,38 @@ pub fn in_private_mounts<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
+
+/// Runs `work` in a new network namespace, which lives as long as something refers to it.
+///
+/// Blocking; on a thread of its own, where `/proc/thread-self/ns/net` and `/proc/thread-self/net` are the new
+/// namespace's. Needs `CAP_SYS_ADMIN`.
+pub fn in_new_network<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            // SAFETY: gives this thread, which ends with the closure, its own network; no memory or
+            // descriptor is affected.
+            if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            work()
+        });
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs `work` in the network namespace that `namespace` is open on.
+///
+/// Blocking; on a thread of its own. Needs `CAP_SYS_ADMIN`.
+pub fn in_network<T: Send>(
+    namespace: std::os::fd::BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            move_into_link_name_space(namespace, Some(LinkNameSpaceType::Network))?;
+            work()
+        });
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}

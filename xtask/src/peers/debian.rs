@@ -19,12 +19,22 @@ const LIBRARIES: [(&str, &str); 2] = [
 
 /// Downloads the packages and unpacks them under `into`.
 pub(crate) fn unpack(into: &Path) -> Result<()> {
+    packages(&PACKAGES, into)?;
+    libraries()
+}
+
+/// The CNI plugins, which need nothing else.
+pub(crate) fn plugins(into: &Path) -> Result<()> {
+    packages(&["containernetworking-plugins"], into)
+}
+
+fn packages(names: &[&str], into: &Path) -> Result<()> {
     let downloads = into.join("packages");
     fs::create_dir_all(&downloads)?;
     // APT's own user cannot write here; it then downloads as root and says so, which is no failure.
     let download = || {
         let mut apt = Command::new("apt-get");
-        apt.args(["download", "-qq"]).args(PACKAGES).current_dir(&downloads);
+        apt.args(["download", "-qq"]).args(names).current_dir(&downloads);
         apt
     };
     if step::run(&mut download()).is_err() {
@@ -34,8 +44,7 @@ pub(crate) fn unpack(into: &Path) -> Result<()> {
     for entry in fs::read_dir(&downloads)? {
         step::run(Command::new("dpkg").arg("-x").arg(entry?.path()).arg(into))?;
     }
-    fs::remove_dir_all(&downloads).context("cannot remove the downloaded packages")?;
-    libraries()
+    fs::remove_dir_all(&downloads).context("cannot remove the downloaded packages")
 }
 
 fn libraries() -> Result<()> {

@@ -21,6 +21,7 @@ pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod manifest;
 pub(crate) mod namespace;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod port;
 pub(crate) mod ps;
@@ -133,6 +134,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         Command::Image(command) => Box::pin(command.run(context)).await,
         Command::Manifest(command) => command.run(context).await,
         Command::Volume(command) => command.run(context).await,
+        Command::Network(command) => command.run(context).await,
         Command::Namespace(command) => command.run(context).await,
         Command::InternalReaper => crate::reaper::run(context).await,
         Command::Run(_)

@@ -130,12 +130,30 @@ struct StorageOptions {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Isolation")]
 struct IsolationOptions {
-    /// Network: none (the default, loopback only) or host
-    #[arg(long, visible_alias = "net")]
+    /// Network: bridge (the default), host, none, a network's name, or container:NAME
+    #[arg(long, visible_alias = "net", env = "BERTH_NETWORK", hide_env = true)]
     network: Option<String>,
-    /// Publish a port (needs a network of a later version)
+    /// Publish a port: [[ADDRESS:]PORT:]PORT[/PROTOCOL]
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<String>,
+    /// Publish every exposed port to a port that is free
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Expose a port: PORT[-PORT][/PROTOCOL]
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
+    /// IPv4 address on its network
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
+    /// IPv6 address on its network
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<String>,
+    /// Hardware address
+    #[arg(long, value_name = "ADDRESS")]
+    mac_address: Option<String>,
+    /// One more name for others on its network
+    #[arg(long, visible_alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
     /// Name server
     #[arg(long)]
     dns: Vec<String>,
@@ -278,12 +296,6 @@ impl ContainerOptions {
     /// The container that the flags describe, without its image. `command` is what follows the image.
     pub(crate) fn request(&self, image: &str, command: Vec<String>) -> Result<CreateRequest, Failure> {
         let cwd = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        if !self.isolation.publish.is_empty() {
-            return Err(Failure::new(
-                "publishing ports needs a network that this version does not have yet: use --network host, where the \
-                 program's own ports are the host's",
-            ));
-        }
         let mut mounts = Vec::new();
         for text in &self.storage.volume {
             mounts.push(parse::volume(text, &cwd)?);
@@ -329,11 +341,23 @@ impl ContainerOptions {
             image: image.to_owned(),
             working_dir: process.workdir.clone().unwrap_or_default(),
             entrypoint: process.entrypoint.clone().map(|word| vec![word]),
+            exposed_ports: self.exposed()?,
             labels: self.labels()?,
             stop_signal: self.life.stop_signal.clone().unwrap_or_default(),
             stop_timeout: self.life.stop_timeout,
             ..Config::default()
         })
+    }
+
+    fn exposed(&self) -> Result<BTreeMap<String, serde_json::Value>, Failure> {
+        let mut exposed = BTreeMap::new();
+        for text in self.isolation.expose.iter().chain(&self.isolation.publish) {
+            for port in berth_net::PortMapping::parse(text)? {
+                let key = format!("{}/{}", port.container_port, port.protocol);
+                exposed.insert(key, serde_json::Value::Object(serde_json::Map::new()));
+            }
+        }
+        Ok(exposed)
     }
 
     fn labels(&self) -> Result<BTreeMap<String, String>, Failure> {
@@ -354,7 +378,15 @@ impl ContainerOptions {
                 .map(|file| file.display().to_string())
                 .unwrap_or_default(),
             log_config: self.log()?,
-            network_mode: isolation.network.clone().unwrap_or_else(|| "none".to_owned()),
+            network_mode: match isolation.network.as_deref() {
+                None | Some("default") => berth_net::DEFAULT.to_owned(),
+                Some(name) => name.to_owned(),
+            },
+            publish_all_ports: isolation.publish_all,
+            ip_address: isolation.ip.clone().unwrap_or_default(),
+            ip6_address: isolation.ip6.clone().unwrap_or_default(),
+            mac_address: isolation.mac_address.clone().unwrap_or_default(),
+            network_aliases: isolation.network_alias.clone(),
             restart_policy: parse::restart_policy(life.restart.as_deref().unwrap_or("no"))?,
             auto_remove: self.rm,
             volumes_from: storage.volumes_from.clone(),
@@ -390,6 +422,9 @@ impl ContainerOptions {
             cgroup_conf: assignments("--cgroup-conf", &life.cgroup_conf)?,
             ..HostConfig::default()
         };
+        for text in &isolation.publish {
+            berth_net::PortMapping::parse(text)?.iter().for_each(|port| host.publish(port));
+        }
         self.limits.apply(&mut host)?;
         if host.auto_remove && host.restart_policy.name != parse::RestartName::No {
             return Err(Failure::new("conflicting options: cannot specify both --restart and --rm"));

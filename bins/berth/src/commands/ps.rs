@@ -83,7 +83,9 @@ impl Ps {
         let mut documents = Vec::with_capacity(rows.len());
         for row in &rows {
             let size = if self.size { Some(size_of(context, row).await) } else { None };
-            documents.push(document(row, self.no_trunc, size));
+            let mut document = document(row, self.no_trunc, size);
+            document["Ports"] = ports(context, row).into();
+            documents.push(document);
         }
         let default = if self.size { format!("{TABLE}\t{{{{.Size}}}}") } else { TABLE.to_owned() };
         table::print(&documents, self.format.as_deref(), &default, HEADS)?;
@@ -94,6 +96,23 @@ impl Ps {
 fn id(row: &Row, whole: bool) -> &str {
     let id = row.container.id.as_str();
     if whole || id.len() < 64 { id } else { &id[..12] }
+}
+
+/// The ports of a container that runs: one that does not holds them, but nobody answers there.
+fn ports(context: &Context, row: &Row) -> String {
+    if !matches!(row.status, Status::Running | Status::Paused) {
+        return String::new();
+    }
+    let endpoint = context.workload.endpoint(&row.container.id).ok().flatten();
+    let mut ports: Vec<String> =
+        endpoint.iter().flat_map(|own| &own.ports).map(ToString::to_string).collect();
+    let exposed = row.definition.config.exposed_ports.keys().filter(|port| {
+        let published = format!("->{port}");
+        endpoint.is_some() && !ports.iter().any(|own| own.ends_with(&published))
+    });
+    let exposed: Vec<String> = exposed.cloned().collect();
+    ports.extend(exposed);
+    ports.join(", ")
 }
 
 async fn size_of(context: &Context, row: &Row) -> String {
@@ -117,7 +136,6 @@ pub(crate) fn document(row: &Row, whole: bool, size: Option<String>) -> Value {
     let volumes = row.definition.mounts.iter().filter(|point| !point.name.is_empty()).count();
     let own = row.container.labels.iter().filter(|(key, _)| !labels::is_reserved(key));
     let own: Vec<String> = own.map(|(key, value)| format!("{key}={value}")).collect();
-    let network = row.definition.host.network_mode.as_str();
     json!({
         "ID": id(row, whole),
         "Image": row.definition.config.image,
@@ -131,7 +149,7 @@ pub(crate) fn document(row: &Row, whole: bool, size: Option<String>) -> Value {
         "Labels": own.join(","),
         "Mounts": mounts.join(","),
         "LocalVolumes": volumes.to_string(),
-        "Networks": if network.is_empty() { "none" } else { network },
+        "Networks": row.definition.host.network_name(),
         "Size": size.unwrap_or_else(|| "0B".to_owned()),
         "Runtime": row.container.runtime.name,
         "Platform": row.container.labels.get(labels::PLATFORM).cloned().unwrap_or_default(),
@@ -222,7 +240,7 @@ impl Filter {
                 .mounts
                 .iter()
                 .any(|point| point.name == *name || point.destination == *name || point.source == *name),
-            Self::Network(name) => row.definition.host.network_mode == *name,
+            Self::Network(name) => row.definition.host.network_name() == name,
         }
     }
 

@@ -35,6 +35,8 @@ const POLICY: &str = "containerd.io/restart.policy";
 const COUNT: &str = "containerd.io/restart.count";
 /// Whether a person stopped them.
 const EXPLICITLY_STOPPED: &str = "containerd.io/restart.explicitly-stopped";
+/// The record of the network that they have, as berth's command line makes it.
+const ENDPOINT: &str = "berth/endpoint";
 /// Where their output goes.
 const LOG_URI: &str = "containerd.io/restart.loguri";
 

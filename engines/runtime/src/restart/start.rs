@@ -7,7 +7,7 @@ use berth_types::{
 };
 use serde::Deserialize;
 
-use super::{COUNT, LOG_URI, end, policy};
+use super::{COUNT, ENDPOINT, LOG_URI, end, policy};
 use crate::Runtime;
 
 /// Counts the restart, removes what is left of the task before, and starts a new one.
@@ -28,6 +28,7 @@ pub(super) async fn again(
     if leftover == Leftover::Task {
         end(&tasks, &container).await?;
     }
+    ready_network(&container).await?;
     let request = CreateTask {
         container: container.id.clone(),
         rootfs: rootfs(runtime, scope, &container).await?,
@@ -47,6 +48,13 @@ pub(super) async fn again(
             Err(error)
         }
     }
+}
+
+/// Makes sure of the network that the command line gave it: a start of the machine leaves nothing of it but its
+/// record.
+async fn ready_network(container: &Container) -> Result<()> {
+    let Some(record) = container.labels.get(ENDPOINT).cloned() else { return Ok(()) };
+    crate::blocking::blocking(move || berth_net::Networks::ensure_at(record.as_ref()).map(drop)).await
 }
 
 /// What is there of a container that does not run.

@@ -12,8 +12,15 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     if !host.cgroup_parent.is_empty() {
         linux.cgroups_path = cgroup(&host.cgroup_parent, inputs.id.as_str())?;
     }
-    if host.network()? == Network::Host {
-        share(linux, NamespaceKind::Network, String::new());
+    match (host.network()?, inputs.network) {
+        (Network::Host, _) => share(linux, NamespaceKind::Network, String::new()),
+        (Network::None, _) => {}
+        (Network::Named | Network::Container, Some(path)) => {
+            share(linux, NamespaceKind::Network, path.to_string_lossy().into_owned());
+        }
+        (Network::Named | Network::Container, None) => {
+            return Err(Error::not_found(format!("network {} not found", host.network_mode)));
+        }
     }
     joined(linux, NamespaceKind::Pid, "--pid", &host.pid_mode, inputs)?;
     match host.ipc_mode.as_str() {

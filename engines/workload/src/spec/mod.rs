@@ -37,6 +37,8 @@ pub struct Inputs<'a> {
     pub definition: &'a Definition,
     /// Our folder of the container.
     pub folder: &'a Path,
+    /// The network namespace that it joins, if it does not get a new one.
+    pub network: Option<&'a Path>,
     /// The program that is its first process with `--init`.
     pub init: &'a Path,
     /// The pid of the container that a namespace mode (`container:…`) names.

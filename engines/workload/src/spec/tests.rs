@@ -5,6 +5,7 @@ use berth_oci::runtime::NamespaceKind;
 
 fn inputs<'a>(definition: &'a Definition, id: &'a ContainerId, namespace: &'a Namespace) -> Inputs<'a> {
     Inputs {
+        network: None,
         id,
         namespace,
         definition,

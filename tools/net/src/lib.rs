@@ -1,0 +1,30 @@
+//! Container networking in process: what the CNI plugins bridge, host-local, loopback, portmap and firewall do,
+//! over netlink. No program is started and nothing else has to be installed.
+//!
+//! [`Networks`] holds the networks of a host and the [`Endpoint`]s on them, as small files. All functions block,
+//! for a few milliseconds; they work in the network namespace of the calling thread. Interfaces, addresses and
+//! rules of others are never changed; the packet filter's rules lie in one table, `inet berth`.
+//!
+//! Called by the command line's engine when it makes and removes containers, and by the restart monitor before
+//! it starts one again.
+
+mod endpoint;
+mod lease;
+mod link;
+mod namespace;
+mod netlink;
+mod network;
+mod nft;
+mod port;
+mod subnet;
+
+pub use endpoint::{Endpoint, INTERFACE};
+pub use namespace::is_held;
+pub use network::{DEFAULT, Network, Networks};
+pub use port::{PortMapping, Protocol};
+pub use subnet::Subnet;
+
+/// Whether `text` is a hardware address that a device may have.
+pub fn is_hardware_address(text: &str) -> bool {
+    link::parse_mac(text).is_some()
+}

@@ -1,0 +1,88 @@
+//! Network namespaces that are held by a file, as `ip netns` holds them.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use berth_sys::thread;
+use berth_types::{Error, Result};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+
+use crate::netlink::Socket;
+
+/// What statfs says of a file of a namespace.
+const NSFS: i64 = 0x6e73_6673;
+
+/// A network namespace, open, with a socket into it.
+pub(crate) struct Namespace {
+    pub(crate) file: File,
+    pub(crate) inside: Socket,
+}
+
+impl Namespace {
+    /// Makes one and holds it at `path`. The kernel keeps it for as long as the file is mounted, whoever dies.
+    pub(crate) fn make(path: &Path) -> Result<Self> {
+        let wrong = |error| Error::io(format!("cannot make the network namespace {}", path.display()), error);
+        let make = || -> io::Result<Self> {
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            fs::OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+            let inside = thread::in_new_network(|| {
+                mount_bind("/proc/thread-self/ns/net", path)?;
+                loopback()
+            })?;
+            Ok(Self { file: File::open(path)?, inside })
+        };
+        make().map_err(wrong)
+    }
+
+    /// Opens the one that `path` holds; none if it holds none, as after a start of the machine.
+    pub(crate) fn open(path: &Path) -> Result<Option<Self>> {
+        if !is_held(path) {
+            return Ok(None);
+        }
+        let open = || -> io::Result<Self> {
+            let file = File::open(path)?;
+            let inside = thread::in_network(file.as_fd(), Socket::route)?;
+            Ok(Self { file, inside })
+        };
+        open().map(Some).map_err(|error| {
+            Error::io(format!("cannot enter the network namespace {}", path.display()), error)
+        })
+    }
+
+    /// Writes kernel parameters of this namespace.
+    pub(crate) fn set(&self, parameters: &[(PathBuf, &str)]) -> io::Result<()> {
+        thread::in_network(self.file.as_fd(), || {
+            parameters.iter().try_for_each(|(name, value)| fs::write(name, value))
+        })
+    }
+}
+
+/// Whether a namespace is held at `path`.
+pub fn is_held(path: &Path) -> bool {
+    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS)
+}
+
+/// Lets go of a namespace; one that is gone is fine.
+pub(crate) fn release(path: &Path) -> Result<()> {
+    while is_held(path) {
+        unmount(path, UnmountFlags::DETACH)
+            .map_err(|error| Error::io(format!("cannot unmount {}", path.display()), error.into()))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io(format!("cannot remove {}", path.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the loopback plugin does: sets the device up. The kernel gives it its addresses.
+fn loopback() -> io::Result<Socket> {
+    let mut socket = Socket::route()?;
+    socket.set_up(1)?;
+    Ok(socket)
+}

@@ -1,0 +1,223 @@
+//! Netlink: messages with attributes, and a socket that asks and waits for the answer (netlink(7)).
+//!
+//! A socket stays in the network namespace in which it was made, whoever uses it later.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
+    recv, sendto, socket_with, sockopt,
+};
+
+pub(crate) const REQUEST: u16 = 0x1;
+pub(crate) const ACK: u16 = 0x4;
+pub(crate) const DUMP: u16 = 0x300;
+pub(crate) const EXCLUSIVE: u16 = 0x200;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
+const NESTED: u16 = 0x8000;
+const ERROR: u16 = 2;
+const DONE: u16 = 3;
+/// How long the kernel may take: it answers at once, so silence means that something is broken.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// One message being written.
+pub(crate) struct Message(Vec<u8>);
+
+impl Message {
+    /// A message with the fixed header of its family.
+    pub(crate) fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
+        let mut bytes = vec![0; 16];
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&(flags | REQUEST).to_ne_bytes());
+        bytes.extend_from_slice(header);
+        Self(bytes)
+    }
+
+    pub(crate) fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
+        self.put(kind, value);
+        self
+    }
+
+    /// A text that ends with a zero, as names do.
+    pub(crate) fn text(self, kind: u16, value: &str) -> Self {
+        let mut bytes = value.as_bytes().to_vec();
+        bytes.push(0);
+        self.attribute(kind, &bytes)
+    }
+
+    /// An attribute made of attributes.
+    pub(crate) fn nest(mut self, kind: u16, inner: impl FnOnce(Self) -> Self) -> Self {
+        let start = self.0.len();
+        self.put(kind | NESTED, &[]);
+        let mut whole = inner(self);
+        let length = (whole.0.len() - start) as u16;
+        whole.0[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+        whole
+    }
+
+    /// Bytes as they are: the header that an attribute may hold before its own attributes.
+    pub(crate) fn raw(mut self, bytes: &[u8]) -> Self {
+        self.0.extend_from_slice(bytes);
+        self
+    }
+
+    pub(crate) fn add_flags(&mut self, flags: u16) {
+        let old = u16_at(&self.0, 6);
+        self.0[6..8].copy_from_slice(&(old | flags).to_ne_bytes());
+    }
+
+    fn put(&mut self, kind: u16, value: &[u8]) {
+        self.0.extend_from_slice(&((value.len() + 4) as u16).to_ne_bytes());
+        self.0.extend_from_slice(&kind.to_ne_bytes());
+        self.0.extend_from_slice(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    fn sealed(mut self, sequence: u32) -> Vec<u8> {
+        let length = self.0.len() as u32;
+        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
+        self.0[8..12].copy_from_slice(&sequence.to_ne_bytes());
+        self.0
+    }
+}
+
+/// An answer: what follows the netlink header.
+pub(crate) struct Answer {
+    pub(crate) body: Vec<u8>,
+}
+
+/// A socket to one part of the kernel.
+pub(crate) struct Socket {
+    socket: OwnedFd,
+    sequence: u32,
+}
+
+impl Socket {
+    /// To the links, addresses and routes of the calling thread's network namespace.
+    pub(crate) fn route() -> io::Result<Self> {
+        Self::open(None)
+    }
+
+    /// To its packet filter.
+    pub(crate) fn netfilter() -> io::Result<Self> {
+        Self::open(Some(rustix::net::netlink::NETFILTER))
+    }
+
+    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        bind(socket.as_fd(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Does what the message says; the kernel's refusal is the error.
+    pub(crate) fn execute(&mut self, message: Message) -> io::Result<()> {
+        self.sequence += 1;
+        self.send(&message.sealed(self.sequence))?;
+        self.answers(self.sequence, false).map(drop)
+    }
+
+    /// Asks, and gives every answer.
+    pub(crate) fn ask(&mut self, message: Message, many: bool) -> io::Result<Vec<Answer>> {
+        self.sequence += 1;
+        self.send(&message.sealed(self.sequence))?;
+        self.answers(self.sequence, many)
+    }
+
+    /// Sends several as one transaction, of which all or nothing happens. The last but one asks for the
+    /// acknowledgement that ends the wait; refusals come without being asked for.
+    pub(crate) fn transaction(&mut self, messages: Vec<Message>) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        let last = self.sequence + messages.len() as u32 - 1;
+        for message in messages {
+            self.sequence += 1;
+            bytes.extend(message.sealed(self.sequence));
+        }
+        self.send(&bytes)?;
+        self.answers(last, false).map(drop)
+    }
+
+    fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        sendto(self.socket.as_fd(), bytes, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(())
+    }
+
+    fn answers(&mut self, until: u32, many: bool) -> io::Result<Vec<Answer>> {
+        let mut found = Vec::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let (_, length) = recv(self.socket.as_fd(), &mut buffer[..], RecvFlags::empty())?;
+            let mut rest = &buffer[..length.min(64 * 1024)];
+            while rest.len() >= 16 {
+                let size = (u32_at(rest, 0) as usize).clamp(16, rest.len());
+                let (kind, sequence) = (u16_at(rest, 4), u32_at(rest, 8));
+                let body = &rest[16..size];
+                rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+                if kind == ERROR && body.len() >= 4 {
+                    let code = -(u32_at(body, 0) as i32);
+                    if code != 0 {
+                        return Err(io::Error::from_raw_os_error(code));
+                    }
+                    if sequence == until {
+                        return Ok(found);
+                    }
+                } else if kind == DONE {
+                    return Ok(found);
+                } else if sequence == until {
+                    found.push(Answer { body: body.to_vec() });
+                    if !many {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The attributes of a message or of a nested attribute; what is cut off is left out.
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        if bytes.len() < 4 {
+            return None;
+        }
+        let (length, kind) = (u16_at(bytes, 0) as usize, u16_at(bytes, 2) & 0x3fff);
+        if length < 4 || length > bytes.len() {
+            return None;
+        }
+        let value = &bytes[4..length];
+        bytes = &bytes[length.next_multiple_of(4).min(bytes.len())..];
+        Some((kind, value))
+    })
+}
+
+/// The value of one attribute.
+pub(crate) fn attribute(bytes: &[u8], kind: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(own, _)| *own == kind).map(|(_, value)| value)
+}
+
+pub(crate) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..at + 2).map_or(0, |two| u16::from_ne_bytes([two[0], two[1]]))
+}
+
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..at + 4).map_or(0, |four| u32::from_ne_bytes([four[0], four[1], four[2], four[3]]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_that_lie_about_their_length_end_the_list() {
+        for lie in [[0, 0, 1, 0], [3, 0, 1, 0], [200, 0, 1, 0]] {
+            assert_eq!(attributes(&lie).count(), 0);
+        }
+        let message = Message::new(1, 0, &[]).nest(7, |inner| inner.text(1, "ab").attribute(2, &[9]));
+        let body = &message.sealed(1)[16..];
+        let inner = attribute(body, 7).unwrap();
+        assert_eq!(attribute(inner, 1), Some(&b"ab\0"[..]));
+        assert_eq!(attribute(inner, 2), Some(&[9u8][..]));
+    }
+}
