@@ -34,6 +34,7 @@ fn first(metrics: &v1::Metrics) -> Sample {
         pids: metrics.pids.as_ref().map_or(0, |pids| pids.current),
         block_read: bytes("read"),
         block_written: bytes("write"),
+        oom_kills: metrics.memory_oom_control.map_or(0, |control| control.oom_kill),
     }
 }
 
@@ -47,5 +48,6 @@ fn second(metrics: &v2::Metrics) -> Sample {
         pids: metrics.pids.as_ref().map_or(0, |pids| pids.current),
         block_read: entries().map(|entry| entry.rbytes).sum(),
         block_written: entries().map(|entry| entry.wbytes).sum(),
+        oom_kills: metrics.memory_events.map_or(0, |events| events.oom_kill),
     }
 }

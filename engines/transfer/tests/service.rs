@@ -94,17 +94,30 @@ fn taking(world: &World) -> ImageStore {
     }
 }
 
-/// Waits until nothing that a transfer made is left. Collections come when the daemon sees fit, so one is asked for.
+/// Waits until nothing that a transfer made is left. Collections come when the daemon sees fit, so they are asked
+/// for; what was under way when the transfer ended may come after the first of them.
 async fn nothing_is_left(world: &World) {
     let leases = world.client.leases(&world.scope);
-    assert_eq!(leases.list(&Filters::default()).await.unwrap(), [], "no lease");
-    let lease = leases.create(Some("last".parse().unwrap()), Labels::new()).await.unwrap();
-    leases.delete(&lease.id, Deletion::Synchronous).await.unwrap();
     let content = world.client.content(&world.scope);
-    assert_eq!(content.list(&Filters::default()).await.unwrap(), [], "no content");
-    assert_eq!(content.ingests(&Filters::default()).await.unwrap(), [], "no ingest");
     let snapshots = world.client.snapshotter(&world.native, &world.scope).unwrap();
-    assert_eq!(snapshots.list(&Filters::default()).await.unwrap(), [], "no snapshot");
+    let mut left = String::new();
+    let looking = async {
+        loop {
+            let held = leases.list(&Filters::default()).await.unwrap();
+            let lease = leases.create(Some("last".parse().unwrap()), Labels::new()).await.unwrap();
+            leases.delete(&lease.id, Deletion::Synchronous).await.unwrap();
+            let blobs = content.list(&Filters::default()).await.unwrap();
+            let ingests = content.ingests(&Filters::default()).await.unwrap();
+            let snapshots = snapshots.list(&Filters::default()).await.unwrap();
+            if held.is_empty() && blobs.is_empty() && ingests.is_empty() && snapshots.is_empty() {
+                return;
+            }
+            left = format!("{held:?} {blobs:?} {ingests:?} {snapshots:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let done = tokio::time::timeout(testkit::wait::SOON, looking).await;
+    assert!(done.is_ok(), "left: {left}");
 }
 
 async fn empty(world: &World) {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use berth_types::{Any, ErrorKind, Result};
+use berth_types::{Any, ContainerId, ErrorKind, Result};
 
-use crate::{Row, Workload};
+use crate::Workload;
 
 /// What a container had used at one moment. A runtime's own type becomes this by a function of the caller,
 /// because the messages on the wire are not known here.
@@ -24,6 +24,8 @@ pub struct Sample {
     pub block_read: u64,
     /// Bytes written to devices.
     pub block_written: u64,
+    /// Processes that the kernel killed for memory.
+    pub oom_kills: u64,
 }
 
 /// What a container uses.
@@ -72,17 +74,17 @@ impl Usage {
 }
 
 impl Workload {
-    /// Samples of the containers given, by id; one that has ended meanwhile is missing.
+    /// Samples of the containers given, by id; one without a task is missing.
     pub async fn samples(
         &self,
-        rows: &[Row],
+        ids: &[&ContainerId],
         decode: &(dyn Fn(&Any) -> Option<Sample> + Sync),
     ) -> Result<BTreeMap<String, (SystemTime, Sample)>> {
         let mut samples = BTreeMap::new();
-        if rows.is_empty() {
+        if ids.is_empty() {
             return Ok(samples);
         }
-        let filters: Vec<String> = rows.iter().map(|row| format!("id=={}", row.container.id)).collect();
+        let filters: Vec<String> = ids.iter().map(|id| format!("id=={id}")).collect();
         let metrics = match self.catalog.tasks(&self.scope).metrics(&filters).await {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             other => other?,

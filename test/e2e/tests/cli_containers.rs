@@ -73,6 +73,18 @@ fn ps_lists_filters_and_formats() {
 }
 
 #[test]
+fn inspect_says_that_memory_ran_out() {
+    let Ok(cli) = Cli::start() else { return };
+    let fill = "dd if=/dev/zero of=/dev/null bs=64M count=1";
+    let killed = cli.run(&format!("run --name hog --memory 16m {IMAGE} {fill}")).outcome();
+    assert_eq!(killed.code(), 137);
+    cli.run(&format!("run --name calm --memory 16m {IMAGE} true")).ok();
+    let state = ["inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "hog", "calm"];
+    assert_eq!(cli.berth().args(state).ok(), "true 137\nfalse 0\n");
+    cli.finish();
+}
+
+#[test]
 fn inspect_has_dockers_shape() {
     let Ok(cli) = Cli::start() else { return };
     let id = cli.sleeper("one", "-e A=1 --memory 64m -v data:/data --tmpfs /t -w /tmp --label x=y");
@@ -186,12 +198,15 @@ fn a_restart_policy_starts_it_again_until_somebody_stops_it() {
 #[test]
 fn a_foreground_container_outlives_the_daemon() {
     let Ok(mut cli) = Cli::start() else { return };
-    let running = cli.sh(&format!("run --rm {IMAGE}"), "echo one; sleep 2; echo two; exit 6").start();
-    wait::soon("the first line", || running.stdout_so_far() == "one\n");
+    let running = cli
+        .sh(&format!("run --rm {IMAGE}"), "echo one; sleep 1; echo two; sleep 2; echo three; exit 6")
+        .start();
+    // By the second line the client surely knows that the container was started.
+    wait::soon("the second line", || running.stdout_so_far() == "one\ntwo\n");
     cli.daemon_mut().kill();
     cli.daemon_mut().restart();
     let outcome = running.wait();
-    assert_eq!((outcome.code(), outcome.stdout_text().as_str()), (6, "one\ntwo\n"), "{outcome}");
+    assert_eq!((outcome.code(), outcome.stdout_text().as_str()), (6, "one\ntwo\nthree\n"), "{outcome}");
     assert_eq!(cli.run("ps -aq").ok(), "");
     cli.finish();
 }

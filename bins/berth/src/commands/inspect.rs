@@ -1,12 +1,14 @@
 //! `inspect`: everything about containers, images and volumes.
 
 use berth_types::ErrorKind;
+use berth_workload::{Found, Status};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::metrics;
 use crate::output::{self, format::Format};
 
 /// Flags of `inspect`.
@@ -48,7 +50,10 @@ impl Inspect {
         if wanted("container") {
             match context.workload.find(name).await {
                 Ok(found) => {
-                    let document = context.workload.describe(&found, self.size).await?;
+                    let mut document = context.workload.describe(&found, self.size).await?;
+                    if document.state.status == Status::Exited.word() {
+                        document.state.oom_killed = was_killed_for_memory(context, &found).await?;
+                    }
                     return Document::new(&document);
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -70,6 +75,12 @@ impl Inspect {
         let what = self.kind.as_deref().unwrap_or("object");
         Err(Failure::new(format!("No such {what}: {name}")))
     }
+}
+
+/// Whether a container ended because its memory had run out. Its cgroup tells as long as its task is there.
+async fn was_killed_for_memory(context: &Context, found: &Found) -> Result<bool, Failure> {
+    let samples = context.workload.samples(&[&found.container.id], &metrics::decode).await?;
+    Ok(samples.values().any(|(_, sample)| sample.oom_kills > 0))
 }
 
 /// A document, and its text with the fields in their order.

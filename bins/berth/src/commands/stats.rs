@@ -56,7 +56,8 @@ impl Stats {
         let mut first = true;
         loop {
             let rows = self.rows(context).await?;
-            let samples = context.workload.samples(&rows, &decode).await?;
+            let ids: Vec<_> = rows.iter().map(|row| &row.container.id).collect();
+            let samples = context.workload.samples(&ids, &decode).await?;
             // Shares need two looks, so the first one is not shown.
             if !first {
                 let documents: Vec<Value> =
