@@ -78,6 +78,9 @@ impl World {
     }
 }
 
+/// More bytes than the small blobs of the image have.
+const SOME: u64 = 64 << 10;
+
 fn is_large(reply: &Reply) -> bool {
     reply.body.len() > 1 << 20
 }
@@ -96,8 +99,9 @@ fn a_daemon_that_is_killed_in_the_middle_goes_on_where_it_stopped() {
     let small = berth_archive::Hasher::digest(&image.blobs()[0]);
     world.runtime.block_on(async {
         let arrived = async {
-            // Some of the large layer, and all of the small one.
-            while world.fetched().await == 0 || world.client.content(&world.scope).info(&small).await.is_err()
+            // Some of the large layer, more than anything else is large, and all of the small one.
+            while world.fetched().await < SOME
+                || world.client.content(&world.scope).info(&small).await.is_err()
             {
                 tokio::task::yield_now().await;
             }
@@ -112,7 +116,7 @@ fn a_daemon_that_is_killed_in_the_middle_goes_on_where_it_stopped() {
     world.reconnect();
     assert_eq!(world.images(), 0);
     let kept = world.runtime.block_on(world.fetched());
-    assert!(kept > 0);
+    assert!(kept >= SOME, "{kept}");
 
     healthy.store(true, Ordering::Relaxed);
     let before = standin.requests().len();
