@@ -64,7 +64,7 @@ pub use prune::Pruned;
 pub use remove::RemoveOptions;
 pub use spec::ExecOptions;
 pub use stats::{Sample, Usage};
-pub use task::TaskIo;
+pub use task::{ABSENCE, AGAIN, TaskIo};
 pub use top::Processes;
 pub use user::{Accounts, Identity};
 pub use volume::Volume;

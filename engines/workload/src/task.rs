@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use berth_core::CreateTask;
+use berth_core::{CreateTask, Tasks};
 use berth_types::attach::{STDIN_KEPT, STDIN_ONCE};
 use berth_types::{
     Any, Container, ContainerId, ContainerUpdate, Error, ErrorKind, FieldMask, Mount, ProcessRef,
@@ -15,6 +15,11 @@ use berth_types::{
 
 use crate::parse::RestartName;
 use crate::{Config, Definition, HostConfig, Logging, Workload, labels, parse};
+
+/// How long a daemon may be away before whoever stays with a container gives up.
+pub const ABSENCE: Duration = Duration::from_secs(120);
+/// How often a daemon that is away is looked for.
+pub const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where the streams of a task go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +54,21 @@ fn runc_options(binary: &str) -> Any {
     value.push(length as u8);
     value.extend_from_slice(binary.as_bytes());
     Any::new("containerd.runc.v1.Options", value)
+}
+
+/// The daemon went away while it was asked to start a process, and took no container with it: the next one
+/// knows whether it had done so. Without a next one, the first error is the answer.
+async fn started_meanwhile(tasks: &dyn Tasks, process: &ProcessRef, first: Error) -> Result<u32> {
+    let deadline = Instant::now() + ABSENCE;
+    loop {
+        match tasks.state(process).await {
+            Ok(task) if task.status == ProcessStatus::Created => return tasks.start(process).await,
+            Ok(task) => return Ok(task.pid),
+            Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
+            Err(_) if Instant::now() > deadline => return Err(first),
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
 }
 
 impl Workload {
@@ -91,7 +111,14 @@ impl Workload {
 
     /// Starts what [`Workload::create_task`] made; answers the pid.
     pub async fn start_task(&self, id: &ContainerId, definition: &Definition) -> Result<u32> {
-        let pid = self.catalog.tasks(&self.scope).start(&ProcessRef::init(id.clone())).await?;
+        let tasks = self.catalog.tasks(&self.scope);
+        let process = ProcessRef::init(id.clone());
+        let pid = match tasks.start(&process).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                started_meanwhile(&*tasks, &process, error).await?
+            }
+            answer => answer?,
+        };
         self.note_start(id);
         if definition.host.restart_policy.name != RestartName::No {
             self.keep_at(id, "running").await?;

@@ -6,15 +6,12 @@ use std::time::{Duration, Instant};
 
 use berth_core::Tasks;
 use berth_types::{ErrorKind, Exit, KillTarget, ProcessRef, Result};
+use berth_workload::{ABSENCE, AGAIN};
 
 use super::session::{Event, Session};
 use super::signals::{Heard, WINCH, listen};
 use super::{Raw, size};
 use crate::failure::Failure;
-
-/// How long a daemon may be away, and how often it is looked for meanwhile.
-const ABSENCE: Duration = Duration::from_secs(120);
-const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long output may stand still after a process has ended before it is taken for all there is: something else may
 /// hold the pipe open.
