@@ -205,28 +205,26 @@ impl Networks {
     pub fn collect(&self, lives: &dyn Fn(&Endpoint) -> bool) -> Result<Vec<String>> {
         let mut gone = Vec::new();
         for endpoint in self.endpoints()? {
-            if !lives(&endpoint) && !Path::new(&format!("/proc/{}", endpoint.maker)).exists() {
+            if !lives(&endpoint) && !endpoint.has_maker() {
                 self.detach(&endpoint.owner)?;
                 gone.push(endpoint.name);
             }
         }
+        let wrong = |error| Error::io("cannot look through the table inet berth", error);
         let _lock = self.lock()?;
         let known: BTreeSet<String> = self.endpoints()?.into_iter().map(|endpoint| endpoint.owner).collect();
         for network in self.list()?.iter().filter(|network| self.leases(&network.name).exists()) {
             let leases = Leases::lock(&self.leases(&network.name))?;
-            for (_, text) in leases.all()? {
+            for (address, text) in leases.all()? {
                 let owner = text.split("\r\n").next().unwrap_or_default();
                 if !known.contains(owner) {
-                    leases.give_back(owner, INTERFACE)?;
+                    nft::remove(owner).map_err(wrong)?;
+                    leases.free(address)?;
                 }
             }
         }
-        let wrong = |error| Error::io("cannot look through the table inet berth", error);
-        let owners: BTreeSet<String> = nft::owners().map_err(wrong)?.into_iter().collect();
-        for owner in owners.difference(&known) {
-            nft::remove(owner).map_err(wrong)?;
-        }
-        if known.is_empty() {
+        // Rules that are left are those of networks in another folder, which share the table.
+        if nft::owners().map_err(wrong)?.is_empty() {
             nft::remove_table().map_err(wrong)?;
         }
         Ok(gone)
@@ -313,6 +311,11 @@ impl Networks {
 }
 
 impl Endpoint {
+    /// Whether whoever attached it lives, and its container may be about to be made.
+    pub fn has_maker(&self) -> bool {
+        Path::new(&format!("/proc/{}", self.maker)).exists()
+    }
+
     /// What CNI plugins answer to ADD (CNI 1.0, section 5), devices and addresses.
     pub fn result(&self, network: &Network) -> Value {
         let ips: Vec<Value> = self

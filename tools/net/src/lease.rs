@@ -9,9 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use berth_types::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
 
 use crate::Subnet;
+use crate::network::{lock, remove};
 
 /// The leases of one network, locked.
 pub(crate) struct Leases {
@@ -22,18 +22,7 @@ pub(crate) struct Leases {
 impl Leases {
     /// Waits for the lock of the network's folder, which is made if need be.
     pub(crate) fn lock(folder: &Path) -> Result<Self> {
-        let lock = || -> io::Result<File> {
-            fs::create_dir_all(folder)?;
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(folder.join("lock"))?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
-        };
-        let lock = lock().map_err(|error| {
+        let lock = lock(&folder.join("lock")).map_err(|error| {
             Error::io(format!("cannot lock the addresses in {}", folder.display()), error)
         })?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
@@ -85,16 +74,12 @@ impl Leases {
 
     /// Gives an owner's addresses back; having none is fine.
     pub(crate) fn give_back(&self, owner: &str, interface: &str) -> Result<()> {
-        for address in self.of(owner, interface)? {
-            let path = self.folder.join(address.to_string());
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Error::io(format!("cannot free the address {}", path.display()), error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        self.of(owner, interface)?.into_iter().try_for_each(|address| self.free(address))
+    }
+
+    /// Gives one address back.
+    pub(crate) fn free(&self, address: IpAddr) -> Result<()> {
+        remove(&self.folder.join(address.to_string()))
     }
 
     /// Every address that is taken, with what its file says.

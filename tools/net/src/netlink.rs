@@ -19,6 +19,8 @@ pub(crate) const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
+/// In the flags of an answer: something changed meanwhile, so the answers are not all there is.
+const TORN: u16 = 0x10;
 /// How long the kernel may take: it answers at once, so silence means that something is broken.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -119,7 +121,7 @@ impl Socket {
         self.answers(self.sequence, false).map(drop)
     }
 
-    /// Asks, and gives every answer.
+    /// Asks, and gives every answer; `Interrupted` if they are not of one moment.
     pub(crate) fn ask(&mut self, message: Message, many: bool) -> io::Result<Vec<Answer>> {
         self.sequence += 1;
         self.send(&message.sealed(self.sequence))?;
@@ -135,6 +137,8 @@ impl Socket {
             self.sequence += 1;
             bytes.extend(message.sealed(self.sequence));
         }
+        // A whole range of published ports is more than a socket takes by default; without room the send says so.
+        let _ = sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.len());
         self.send(&bytes)?;
         self.answers(last, false).map(drop)
     }
@@ -145,16 +149,17 @@ impl Socket {
     }
 
     fn answers(&mut self, until: u32, many: bool) -> io::Result<Vec<Answer>> {
-        let mut found = Vec::new();
+        let (mut found, mut torn) = (Vec::new(), false);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let (_, length) = recv(self.socket.as_fd(), &mut buffer[..], RecvFlags::empty())?;
             let mut rest = &buffer[..length.min(64 * 1024)];
             while rest.len() >= 16 {
                 let size = (u32_at(rest, 0) as usize).clamp(16, rest.len());
-                let (kind, sequence) = (u16_at(rest, 4), u32_at(rest, 8));
+                let (kind, flags, sequence) = (u16_at(rest, 4), u16_at(rest, 6), u32_at(rest, 8));
                 let body = &rest[16..size];
                 rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+                torn |= many && flags & TORN != 0;
                 if kind == ERROR && body.len() >= 4 {
                     let code = -(u32_at(body, 0) as i32);
                     if code != 0 {
@@ -164,7 +169,7 @@ impl Socket {
                         return Ok(found);
                     }
                 } else if kind == DONE {
-                    return Ok(found);
+                    return if torn { Err(io::ErrorKind::Interrupted.into()) } else { Ok(found) };
                 } else if sequence == until {
                     found.push(Answer { body: body.to_vec() });
                     if !many {

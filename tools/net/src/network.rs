@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use berth_types::{Error, Result};
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -14,8 +16,8 @@ use crate::Subnet;
 
 /// The network that containers are on unless they say otherwise.
 pub const DEFAULT: &str = "bridge";
-/// Its bridge.
-const DEFAULT_BRIDGE: &str = "berth0";
+/// How long another may change the networks: it takes milliseconds, so whoever takes longer stands still.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network: a bridge with subnets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,11 +99,7 @@ impl Networks {
             return Ok(network);
         }
         if name == DEFAULT {
-            return self.create(Network {
-                name: DEFAULT.into(),
-                bridge: DEFAULT_BRIDGE.into(),
-                ..Network::default()
-            });
+            return self.create(Network { name: DEFAULT.into(), ..Network::default() });
         }
         Err(Error::not_found(format!("network {name} not found: make it with berth network create {name}")))
     }
@@ -143,7 +141,7 @@ impl Networks {
             let wrong =
                 |error| Error::io(format!("cannot name the bridge of network {}", network.name), error);
             let mut socket = crate::netlink::Socket::route().map_err(wrong)?;
-            let mut number = 1;
+            let mut number = u32::from(network.name != DEFAULT);
             network.bridge = loop {
                 let name = format!("berth{number}");
                 if others.iter().all(|other| other.bridge != name)
@@ -199,13 +197,7 @@ impl Networks {
     /// One change at a time, for as long as the file is held; not to be asked for twice.
     pub fn lock(&self) -> Result<File> {
         let path = self.data.join("lock");
-        let lock = || -> io::Result<File> {
-            fs::create_dir_all(&self.data)?;
-            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            Ok(file)
-        };
-        lock().map_err(|error| Error::io(format!("cannot lock {}", path.display()), error))
+        lock(&path).map_err(|error| Error::io(format!("cannot lock {}", path.display()), error))
     }
 
     fn file(&self, name: &str) -> Result<PathBuf> {
@@ -234,6 +226,28 @@ fn host_subnets() -> Vec<Subnet> {
         Subnet::parse(&format!("{}/{}", std::net::Ipv4Addr::from(base), mask.count_ones()), None).ok()
     };
     table.lines().skip(1).filter_map(route).collect()
+}
+
+/// Locks a file for as long as it is held, and makes it before, with its folder.
+#[expect(clippy::disallowed_methods, reason = "the kernel's own wait for such a lock has no deadline")]
+pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let began = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK) if began.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(Errno::WOULDBLOCK) => {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Reads a file of ours, none if it is not there.

@@ -20,6 +20,8 @@ use crate::{
 };
 
 const TABLE: &str = "berth";
+/// How often rules are asked for that others change all the time.
+const ATTEMPTS: u32 = 100;
 const INET: u8 = 1;
 const NEW_TABLE: u16 = 0;
 const DELETE_TABLE: u16 = 2;
@@ -107,10 +109,15 @@ fn owned_by(owner: &str) -> io::Result<Vec<Listed>> {
 }
 
 fn listed() -> io::Result<Vec<Listed>> {
-    let message = Message::new(kind(GET_RULE), DUMP, &[INET, 0, 0, 0]).text(1, TABLE);
-    let answers = match Socket::netfilter()?.ask(message, true) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        other => other?,
+    let mut attempts = 0;
+    let answers = loop {
+        let message = Message::new(kind(GET_RULE), DUMP, &[INET, 0, 0, 0]).text(1, TABLE);
+        match Socket::netfilter()?.ask(message, true) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            // Somebody changed the rules while they were told, and some may be missing.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < ATTEMPTS => attempts += 1,
+            other => break other?,
+        }
     };
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
     let rule = |body: &[u8]| {

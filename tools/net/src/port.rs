@@ -84,6 +84,16 @@ impl PortMapping {
         Ok((0..=count).map(one).collect())
     }
 
+    /// Where it is published.
+    pub fn host(&self) -> SocketAddr {
+        SocketAddr::new(self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.host_port)
+    }
+
+    /// The container's port as Docker writes it: `80/tcp`.
+    pub fn inner(&self) -> String {
+        format!("{}/{}", self.container_port, self.protocol)
+    }
+
     /// Whether both cannot be at once.
     pub(crate) fn collides(&self, other: &Self) -> bool {
         let any = |address: Option<IpAddr>| address.is_none_or(|address| address.is_unspecified());
@@ -94,7 +104,7 @@ impl PortMapping {
 
     /// Whether the host's own programs leave the port free; what cannot be tried counts as free.
     fn is_free(&self) -> bool {
-        let address = SocketAddr::new(self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.host_port);
+        let address = self.host();
         let taken = |error: std::io::Error| error.kind() == std::io::ErrorKind::AddrInUse;
         match self.protocol {
             Protocol::Tcp => !TcpListener::bind(address).is_err_and(taken),
@@ -107,14 +117,7 @@ impl PortMapping {
 impl fmt::Display for PortMapping {
     /// As `docker ps` has it.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let host = self.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        write!(
-            formatter,
-            "{}->{}/{}",
-            SocketAddr::new(host, self.host_port),
-            self.container_port,
-            self.protocol
-        )
+        write!(formatter, "{}->{}", self.host(), self.inner())
     }
 }
 
@@ -138,22 +141,19 @@ pub(crate) fn settle(wanted: &[PortMapping], others: &[(String, PortMapping)]) -
             });
             port.host_port = free.ok_or_else(|| Error::unavailable("no port of the host is free"))?;
         } else {
-            let name = |port: &PortMapping| {
-                SocketAddr::new(port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port.host_port)
-            };
             if let Some((owner, _)) = others.iter().find(|(_, other)| other.collides(&port)) {
                 return Err(Error::failed_precondition(format!(
                     "Bind for {} failed: port is already allocated (container {owner} has it, until it is removed)",
-                    name(&port)
+                    port.host()
                 )));
             }
             if settled.iter().any(|own| own.collides(&port)) {
-                return Err(Error::invalid_argument(format!("port {} is published twice", name(&port))));
+                return Err(Error::invalid_argument(format!("port {} is published twice", port.host())));
             }
             if !port.is_free() {
                 return Err(Error::failed_precondition(format!(
                     "Bind for {} failed: a program of the host listens on it (address already in use)",
-                    name(&port)
+                    port.host()
                 )));
             }
         }

@@ -248,3 +248,29 @@ fn the_reference_plugins_agree() -> Result<(), need::Missing> {
     assert_eq!(ours, theirs);
     Ok(())
 }
+
+#[test]
+fn networks_of_two_folders_share_a_host() -> Result<(), need::Missing> {
+    need::root()?;
+    on_a_host(|networks| {
+        let scratch = Scratch::new();
+        let others = Networks::new(scratch.folder().join("net"), scratch.folder().join("netns"));
+        // A range of ports, which is a large message.
+        let web = networks.attach(endpoint("web", &["18000-18999:1000-1999"])).unwrap();
+        let late = others.attach(endpoint("late", &[])).unwrap();
+        serve(&web, "0.0.0.0:1080");
+        let gateway = SocketAddr::new(late.addresses[0].2, 18080);
+        assert_eq!(inside(&late, || greeting(gateway)), "hello");
+        others.detach("late").unwrap();
+        // A maker that was killed between the name of a lease and its text.
+        let nobody = others.leases("bridge").join(first(&late).to_string());
+        std::fs::write(&nobody, "").unwrap();
+        assert!(others.collect(&|_| false).unwrap().is_empty());
+        assert!(!nobody.exists());
+        networks.check("web").unwrap();
+        networks.detach("web").unwrap();
+        assert!(networks.collect(&|_| false).unwrap().is_empty());
+        assert_eq!(links(), ["lo", "berth0", "berth1"]);
+    });
+    Ok(())
+}
