@@ -9,7 +9,7 @@ use berth_proto::io::containerd::cgroups::v1::{
     Metrics, PidsStat, RdmaEntry, RdmaStat, Throttle,
 };
 
-use crate::read::{Table, number, parse, rdma, text};
+use crate::read::{Table, huge_pages, limit, number, parse, rdma, text};
 
 /// A kernel tick of `cpuacct.stat` in nanoseconds; the unit has been 1/100 s on every Linux that there is.
 const TICK: u64 = 10_000_000;
@@ -19,9 +19,8 @@ pub(crate) fn metrics(controllers: &BTreeMap<String, PathBuf>) -> io::Result<Met
     let folder = |name: &str| controllers.get(name).filter(|path| path.is_dir());
     let mut metrics = Metrics::default();
     if let Some(pids) = folder("pids") {
-        // No limit is 0 here.
-        let limit = Some(number(pids, "pids.max")?).filter(|limit| *limit != u64::MAX);
-        metrics.pids = Some(PidsStat { current: number(pids, "pids.current")?, limit: limit.unwrap_or(0) });
+        let (current, limit) = (number(pids, "pids.current")?, limit(pids, "pids.max")?);
+        metrics.pids = Some(PidsStat { current, limit });
     }
     let usage = folder("cpuacct").map(|path| cpu_usage(path)).transpose()?;
     let throttling = folder("cpu").map(|path| throttle(path)).transpose()?;
@@ -43,10 +42,10 @@ pub(crate) fn metrics(controllers: &BTreeMap<String, PathBuf>) -> io::Result<Met
     if let Some(hugetlb) = folder("hugetlb") {
         metrics.hugetlb = hugetlb_stat(hugetlb)?;
     }
-    if let Some(rdma) = folder("rdma") {
+    if let Some(folder) = folder("rdma") {
         metrics.rdma = Some(RdmaStat {
-            current: rdma_entries(rdma, "rdma.current")?,
-            limit: rdma_entries(rdma, "rdma.max")?,
+            current: rdma(folder, "rdma.current", rdma_entry)?,
+            limit: rdma(folder, "rdma.max", rdma_entry)?,
         });
     }
     Ok(metrics)
@@ -184,24 +183,20 @@ fn device_name(numbers: &str) -> String {
 }
 
 fn hugetlb_stat(folder: &Path) -> io::Result<Vec<HugetlbStat>> {
-    let mut stats = Vec::new();
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let size = name.strip_prefix("hugetlb.").and_then(|rest| rest.strip_suffix(".usage_in_bytes"));
-        let Some(size) = size.filter(|size| !size.contains("rsvd")) else { continue };
-        stats.push(HugetlbStat {
-            usage: number(folder, &name)?,
-            max: number(folder, &format!("hugetlb.{size}.max_usage_in_bytes"))?,
-            failcnt: number(folder, &format!("hugetlb.{size}.failcnt"))?,
-            pagesize: size.to_owned(),
-        });
-    }
-    Ok(stats)
+    let stat = |pagesize: String| {
+        let at = |what: &str| number(folder, &format!("hugetlb.{pagesize}.{what}"));
+        Ok(HugetlbStat {
+            usage: at("usage_in_bytes")?,
+            max: at("max_usage_in_bytes")?,
+            failcnt: at("failcnt")?,
+            pagesize,
+        })
+    };
+    huge_pages(folder, "usage_in_bytes")?.into_iter().map(stat).collect()
 }
 
-fn rdma_entries(folder: &Path, file: &str) -> io::Result<Vec<RdmaEntry>> {
-    let entry = |(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects };
-    Ok(rdma(folder, file)?.into_iter().map(entry).collect())
+fn rdma_entry(device: String, hca_handles: u32, hca_objects: u32) -> RdmaEntry {
+    RdmaEntry { device, hca_handles, hca_objects }
 }
 
 #[cfg(test)]

@@ -8,21 +8,17 @@ use berth_proto::io::containerd::cgroups::v2::{
     RdmaEntry, RdmaStat,
 };
 
-use crate::read::{Table, number, parse, rdma, text};
+use crate::read::{Table, huge_pages, limit, number, parse, rdma, text, value};
 
 /// All figures.
 pub(crate) fn metrics(folder: &Path) -> io::Result<Metrics> {
     Ok(Metrics {
-        pids: Some(PidsStat {
-            current: number(folder, "pids.current")?,
-            // No limit is 0 here.
-            limit: Some(number(folder, "pids.max")?).filter(|limit| *limit != u64::MAX).unwrap_or(0),
-        }),
+        pids: Some(PidsStat { current: number(folder, "pids.current")?, limit: limit(folder, "pids.max")? }),
         cpu: Some(cpu(folder)?),
         memory: Some(memory(folder)?),
         rdma: Some(RdmaStat {
-            current: rdma_entries(folder, "rdma.current")?,
-            limit: rdma_entries(folder, "rdma.max")?,
+            current: rdma(folder, "rdma.current", rdma_entry)?,
+            limit: rdma(folder, "rdma.max", rdma_entry)?,
         }),
         io: Some(IoStat { usage: io_entries(&text(folder, "io.stat")?), psi: psi(folder, "io.pressure")? }),
         hugetlb: hugetlb(folder)?,
@@ -110,21 +106,15 @@ fn memory_events(folder: &Path) -> io::Result<MemoryEvents> {
 
 /// Lines of `KIND avg10=N avg60=N avg300=N total=N`; none where the kernel does not measure pressure.
 fn psi(folder: &Path, file: &str) -> io::Result<Option<PsiStats>> {
-    let text = match text(folder, file) {
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(None),
-        other => other?,
-    };
+    let text = text(folder, file)?;
     let line = |kind: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(kind)?.strip_prefix(' '))?;
-        let value = |name: &str| {
-            rest.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or("0")
-        };
-        let average = |name: &str| value(name).parse().unwrap_or(0.0);
+        let average = |name: &str| value(rest, name).parse().unwrap_or(0.0);
         Some(PsiData {
             avg10: average("avg10"),
             avg60: average("avg60"),
             avg300: average("avg300"),
-            total: parse(value("total")),
+            total: parse(value(rest, "total")),
         })
     };
     Ok((!text.is_empty()).then(|| PsiStats { some: line("some"), full: line("full") }))
@@ -135,42 +125,34 @@ fn io_entries(text: &str) -> Vec<IoEntry> {
     let entry = |line: &str| {
         let (device, rest) = line.split_once(' ')?;
         let (major, minor) = device.split_once(':')?;
-        let value = |name: &str| {
-            rest.split_whitespace()
-                .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-                .map_or(0, parse)
-        };
+        let count = |name: &str| parse(value(rest, name));
         Some(IoEntry {
             major: major.parse().ok()?,
             minor: minor.parse().ok()?,
-            rbytes: value("rbytes"),
-            wbytes: value("wbytes"),
-            rios: value("rios"),
-            wios: value("wios"),
+            rbytes: count("rbytes"),
+            wbytes: count("wbytes"),
+            rios: count("rios"),
+            wios: count("wios"),
         })
     };
     text.lines().filter_map(entry).collect()
 }
 
 fn hugetlb(folder: &Path) -> io::Result<Vec<HugeTlbStat>> {
-    let mut stats = Vec::new();
-    for entry in std::fs::read_dir(folder)?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let size = name.strip_prefix("hugetlb.").and_then(|rest| rest.strip_suffix(".current"));
-        let Some(size) = size.filter(|size| !size.contains("rsvd")) else { continue };
-        stats.push(HugeTlbStat {
-            current: number(folder, &name)?,
-            max: number(folder, &format!("hugetlb.{size}.max"))?,
-            pagesize: size.to_owned(),
-            failcnt: Table::read(folder, &format!("hugetlb.{size}.events"))?.number("max"),
-        });
-    }
-    Ok(stats)
+    let stat = |pagesize: String| {
+        let file = |what: &str| format!("hugetlb.{pagesize}.{what}");
+        Ok(HugeTlbStat {
+            current: number(folder, &file("current"))?,
+            max: number(folder, &file("max"))?,
+            failcnt: Table::read(folder, &file("events"))?.number("max"),
+            pagesize,
+        })
+    };
+    huge_pages(folder, "current")?.into_iter().map(stat).collect()
 }
 
-fn rdma_entries(folder: &Path, file: &str) -> io::Result<Vec<RdmaEntry>> {
-    let entry = |(device, hca_handles, hca_objects)| RdmaEntry { device, hca_handles, hca_objects };
-    Ok(rdma(folder, file)?.into_iter().map(entry).collect())
+fn rdma_entry(device: String, hca_handles: u32, hca_objects: u32) -> RdmaEntry {
+    RdmaEntry { device, hca_handles, hca_objects }
 }
 
 #[cfg(test)]
@@ -188,6 +170,10 @@ mod tests {
         write("io.stat", "8:16 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n");
         write("cpu.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=77\n");
         write("pids.max", "max\n");
+        write("rdma.max", "mlx5_0 hca_handle=2 hca_object=max\n");
+        write("hugetlb.2MB.current", "8\n");
+        write("hugetlb.2MB.rsvd.current", "9\n");
+        write("hugetlb.2MB.events", "max 3\n");
         let metrics = metrics(scratch.path()).unwrap();
         assert_eq!(metrics.cpu.as_ref().unwrap().usage_usec, 12);
         let memory = metrics.memory.unwrap();
@@ -196,5 +182,9 @@ mod tests {
         assert_eq!(metrics.io.unwrap().usage[0].wios, 4);
         assert_eq!(metrics.cpu.unwrap().psi.unwrap().some.unwrap().total, 77);
         assert_eq!(metrics.pids.unwrap().limit, 0);
+        let rdma = &metrics.rdma.unwrap().limit[0];
+        assert_eq!((rdma.device.as_str(), rdma.hca_handles, rdma.hca_objects), ("mlx5_0", 2, u32::MAX));
+        let [huge] = metrics.hugetlb.as_slice() else { panic!("one size: {:?}", metrics.hugetlb) };
+        assert_eq!((huge.pagesize.as_str(), huge.current, huge.failcnt), ("2MB", 8, 3));
     }
 }
