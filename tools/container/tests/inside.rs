@@ -2,19 +2,9 @@
 
 mod support;
 
-use berth_oci::runtime::{Capabilities, ConsoleSize, IdMapping, Mount, Namespace, NamespaceKind, Rlimit};
-use support::{Bundle, there};
+use berth_oci::runtime::{Capabilities, ConsoleSize, IdMapping, Namespace, NamespaceKind, Rlimit};
+use support::{Bundle, mount, there};
 use testkit::Leftovers;
-
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
-    Mount {
-        destination: destination.into(),
-        kind: kind.into(),
-        source: source.into(),
-        options: options.iter().map(|o| (*o).to_owned()).collect(),
-        ..Mount::default()
-    }
-}
 
 #[test]
 fn namespaces_are_its_own() {

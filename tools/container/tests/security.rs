@@ -7,19 +7,8 @@ mod support;
 use std::os::unix::fs::symlink;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use berth_oci::runtime::Mount;
-use support::{Bundle, Sleeping, exec, exec_process, there};
+use support::{Bundle, Sleeping, exec, exec_process, mount, there};
 use testkit::Leftovers;
-
-fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
-    Mount {
-        destination: destination.into(),
-        kind: kind.into(),
-        source: source.into(),
-        options: options.iter().map(|o| (*o).to_owned()).collect(),
-        ..Mount::default()
-    }
-}
 
 #[track_caller]
 fn refused(bundle: &Bundle) -> String {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use berth_cgroup::{MOUNT, is_unified};
+
 use super::{Hierarchies, Hierarchy};
 use crate::error::{Doing as _, Error, Result};
 
-/// Where cgroup filesystems are mounted, by convention of every distribution.
-const MOUNT: &str = "/sys/fs/cgroup";
 /// `CGROUP_SUPER_MAGIC` of `<linux/magic.h>`.
 const V1: i64 = 0x0027_e0eb;
 /// `CGROUP2_SUPER_MAGIC`.
@@ -18,7 +18,7 @@ const V2: i64 = 0x6367_7270;
 pub(super) fn locate(path: &str, id: &str) -> Result<Hierarchies> {
     let path = if path.is_empty() { id } else { path };
     let base = Path::new(MOUNT);
-    if magic(base) == V2 {
+    if is_unified() {
         let own = if path.starts_with('/') { String::new() } else { parent(&own()?.unified) };
         return Ok(Hierarchies::V2(place(base, &own, path)?));
     }

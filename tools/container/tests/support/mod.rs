@@ -17,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_container::{Container, Create, Deletion, Exec, Made, Result, Stdio};
-use berth_oci::runtime::{Namespace, NamespaceKind, Spec, default, default_seccomp};
-use testkit::{Scratch, need};
+use berth_oci::runtime::{Mount, Namespace, NamespaceKind, Spec, default, default_seccomp};
+use testkit::{Invocation, Scratch, need};
 
 /// A folder with a root filesystem, a state root, and a configuration to change.
 pub struct Bundle {
@@ -45,7 +45,9 @@ impl Bundle {
         for folder in ["bin", "etc", "tmp", "proc", "sys", "dev", "run", "root", "home/web"] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        fs::copy(&busybox, root.join("bin/busybox")).unwrap();
+        // By another process: a container that another thread begins meanwhile inherits no descriptor that writes it,
+        // with which it could not be executed.
+        Invocation::new("cp").arg(&busybox).arg(root.join("bin/busybox")).ok();
         for applet in APPLETS {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
@@ -233,4 +235,15 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// Whether a path exists, following nothing.
 pub fn there(path: impl AsRef<Path>) -> bool {
     path.as_ref().symlink_metadata().is_ok()
+}
+
+/// An entry of the configuration's mounts.
+pub fn mount(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: kind.into(),
+        source: source.into(),
+        options: options.iter().map(|o| (*o).to_owned()).collect(),
+        ..Mount::default()
+    }
 }
