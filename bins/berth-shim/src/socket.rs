@@ -5,8 +5,9 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use berth_sys::local_socket::listen_at;
 use berth_types::{Error, Result};
-use rustix::fs::{Mode, chmod};
+use rustix::fs::Mode;
 use sha2::{Digest as _, Sha256};
 
 /// A socket's path, less its closing zero (unix(7)).
@@ -44,23 +45,18 @@ pub(crate) fn claim(path: &Path) -> Result<Claim> {
     if let Some(folder) = path.parent() {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
     }
-    let listener = match UnixListener::bind(path) {
-        Ok(listener) => listener,
+    let own = Mode::RUSR | Mode::WUSR;
+    match listen_at(path, own) {
+        Ok(listener) => Ok(Claim::Fresh(listener)),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             if UnixStream::connect(path).is_ok() {
                 return Ok(Claim::Served);
             }
             std::fs::remove_file(path).map_err(failed)?;
-            UnixListener::bind(path).map_err(failed)?
+            listen_at(path, own).map(Claim::Fresh).map_err(failed)
         }
-        Err(error) => return Err(failed(error)),
-    };
-    if let Err(error) = chmod(path, Mode::RUSR | Mode::WUSR) {
-        // Open to others it must not stay; the listener goes with it.
-        let _ = std::fs::remove_file(path);
-        return Err(failed(error.into()));
+        Err(error) => Err(failed(error)),
     }
-    Ok(Claim::Fresh(listener))
 }
 
 #[cfg(test)]

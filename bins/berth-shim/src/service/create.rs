@@ -184,39 +184,33 @@ fn inside(
     }
     let io = child.take().unwrap_or(ChildIo::Terminal);
     let spawned = making.runtime.create(&making.create, io)?;
-    account(&mut made, spawned.pid);
+    (made.cgroup, made.oom) = account(spawned.pid, &mut made.warnings);
     made.spawned = Some(spawned);
     Ok(made)
 }
 
 /// Finds the container's cgroup and watches its memory. A container without figures is better than none.
-fn account(made: &mut Made, pid: u32) {
-    match Cgroup::of(pid) {
-        Ok(cgroup) => {
-            match cgroup.watch_oom() {
-                Ok(watch) => made.oom = Some(watch),
-                Err(error) => made.warnings.push(Error::io("cannot watch the container's memory", error)),
-            }
-            made.cgroup = Some(cgroup);
-        }
-        Err(error) => made.warnings.push(Error::io("cannot find the container's cgroup", error)),
-    }
+fn account(pid: u32, warnings: &mut Vec<Error>) -> (Option<Cgroup>, Option<OomWatch>) {
+    let mut warn = |what: &str, error| warnings.push(Error::io(what, error));
+    let cgroup = Cgroup::of(pid).map_err(|error| warn("cannot find the container's cgroup", error)).ok();
+    let watch = cgroup.as_ref().and_then(|cgroup| {
+        cgroup.watch_oom().map_err(|error| warn("cannot watch the container's memory", error)).ok()
+    });
+    (cgroup, watch)
 }
 
 /// The same for a container that has come back from a checkpoint.
 pub(super) fn account_restored(shim: &mut Shim, id: &str, pid: u32) {
-    let found = Cgroup::of(pid).and_then(|cgroup| {
-        let watch = cgroup.watch_oom()?;
-        Ok((cgroup, watch))
-    });
-    match found {
-        Ok((cgroup, watch)) => {
-            if let Some(task) = shim.tasks.get_mut(id) {
-                task.cgroup = Some(cgroup);
-            }
-            shim.watch_oom(id, watch);
-        }
-        Err(error) => shim.log.warn(Error::io("cannot watch the container's cgroup", error).chain()),
+    let mut warnings = Vec::new();
+    let (cgroup, watch) = account(pid, &mut warnings);
+    for warning in warnings {
+        shim.log.warn(warning.chain());
+    }
+    if let Some(task) = shim.tasks.get_mut(id) {
+        task.cgroup = cgroup;
+    }
+    if let Some(watch) = watch {
+        shim.watch_oom(id, watch);
     }
 }
 

@@ -115,8 +115,10 @@ fn delete_container(shim: &mut Shim, key: ProcessKey, responder: Responder) {
         let deleted = runtime.delete(&id, Running::Spare);
         let unmounted = berth_sys::mount::detach_all(&rootfs)
             .map_err(|e| Error::unknown("failed rootfs umount").caused_by(e));
+        // Here, so that an overlay whose container could not be deleted does not end in the loop.
+        let done = deleted.and(unmounted);
         Box::new(move |shim| {
-            let rest = match deleted.and(unmounted) {
+            let rest = match done {
                 Ok(rest) => rest,
                 Err(error) => {
                     reply(responder, Err::<wire::DeleteResponse, _>(error));
