@@ -340,9 +340,11 @@ impl Tasks for ScopedTasks {
                 Err(CallError::Closed) => {}
                 // Somebody else has deleted the task since this wait began: how it ended is known here.
                 Err(error) if error.is_not_found() && process.exec.is_none() => {
-                    let ended = async { task.exit().or(task.gone().await) };
-                    let ended = tokio::time::timeout(self.engine.config.timeouts.call, ended).await;
-                    return ended.ok().flatten().ok_or_else(|| error.into());
+                    if let Some(exit) = task.exit() {
+                        return Ok(exit);
+                    }
+                    let gone = tokio::time::timeout(self.engine.config.timeouts.call, task.gone()).await;
+                    return gone.ok().flatten().ok_or_else(|| error.into());
                 }
                 Err(error) => return Err(error.into()),
             },

@@ -40,25 +40,33 @@ const ENDPOINT: &str = "berth/endpoint";
 /// Where their output goes.
 const LOG_URI: &str = "containerd.io/restart.loguri";
 
-/// Tasks that were there and not started at the last look, by their first process: somebody may be about
-/// to start them.
+/// Tasks that were there and not started, by their first process: somebody may be about to start them.
 #[derive(Default)]
-struct Unstarted(Mutex<HashMap<Key, u32>>);
+struct Unstarted {
+    /// At the last look.
+    before: HashMap<Key, u32>,
+    /// At this one.
+    now: Mutex<HashMap<Key, u32>>,
+}
 
 impl Unstarted {
     /// Whether the task was there at the last look already; remembers it for the next.
-    fn again(&self, key: &Key, pid: u32) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), pid) == Some(pid)
+    fn again(&self, key: Key, pid: u32) -> bool {
+        let before = self.before.get(&key) == Some(&pid);
+        self.now.lock().unwrap_or_else(PoisonError::into_inner).insert(key, pid);
+        before
     }
 
-    fn forget(&self, key: &Key) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    /// For the next look.
+    fn next(self) -> Self {
+        let before = self.now.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Self { before, now: Mutex::default() }
     }
 }
 
 /// Looks at every container again and again.
 pub(crate) async fn watch(runtime: &Runtime) {
-    let unstarted = Unstarted::default();
+    let mut unstarted = Unstarted::default();
     let mut ticks = interval(runtime.engine().config.restart_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -66,6 +74,7 @@ pub(crate) async fn watch(runtime: &Runtime) {
         if let Err(error) = look(runtime, &unstarted).await {
             tracing::error!("cannot look after containers that want to be restarted: {}", error.chain());
         }
+        unstarted = unstarted.next();
     }
 }
 
@@ -136,15 +145,12 @@ fn may_be_starting(
     state: Option<&ProcessState>,
     unstarted: &Unstarted,
 ) -> bool {
-    let key = Key::new(&scope.namespace, &container.id);
     match state {
-        Some(state) if state.status == ProcessStatus::Created => !unstarted.again(&key, state.pid),
-        Some(_) => {
-            unstarted.forget(&key);
-            false
+        Some(state) if state.status == ProcessStatus::Created => {
+            !unstarted.again(Key::new(&scope.namespace, &container.id), state.pid)
         }
+        Some(_) => false,
         None => {
-            unstarted.forget(&key);
             let age = container.created_at.elapsed().unwrap_or_default();
             age < runtime.engine().config.restart_interval
         }

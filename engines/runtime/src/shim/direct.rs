@@ -8,12 +8,12 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use berth_proto as proto;
 use berth_sys::launch::{Apart, Child, Spawn, c_string};
+use berth_sys::local_socket::listen_at;
 use berth_types::{Any, Error, Result};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -66,15 +66,14 @@ pub(super) fn spawn(
 
 /// A bundle that was not there has no shim: what has its socket's name is a leftover.
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
+    let own = Mode::RUSR | Mode::WUSR;
+    match listen_at(path, own) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
+            listen_at(path, own)
         }
-        other => other?,
-    };
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+        other => other,
+    }
 }
 
 fn execute(
