@@ -4,6 +4,7 @@ use berth_types::{Error, ErrorKind, Result};
 use reqwest::header::LINK;
 use reqwest::{Method, Response, Url};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::attempt::failed;
 use crate::auth::Party;
@@ -96,7 +97,7 @@ impl Registries {
             let what = "cannot search";
             let mut response = self.call(registry, what, &rest, "registry:catalog:*").await?;
             let next = next_page(&response);
-            let page: Catalog = self.json(&mut response).await?;
+            let page: Catalog = self.json(registry, &mut response).await?;
             let found = page.repositories.into_iter().filter(|name| name.contains(term));
             hits.extend(found.map(|name| Hit { name, ..Hit::default() }));
             match next {
@@ -116,19 +117,22 @@ impl Registries {
         let url =
             url.map_err(|source| Error::invalid_argument("a term that cannot be sent").caused_by(source))?;
         let sent = self.shared.foreign_client()?.get(url).send().await;
-        let mut response = sent.map_err(exchange::unreachable)?;
+        let mut response =
+            sent.map_err(|error| exchange::unreachable(error).context("cannot search docker.io"))?;
         if !response.status().is_success() {
             let text = crate::attempt::outcome(response.status(), b"");
             let kind = crate::attempt::kind(response.status());
             return Err(Error::new(kind, format!("cannot search docker.io: {text}")));
         }
-        Ok(self.json::<Hits>(&mut response).await?.results)
+        Ok(self.json::<Hits>("docker.io", &mut response).await?.results)
     }
 
-    async fn json<T: serde::de::DeserializeOwned>(&self, response: &mut Response) -> Result<T> {
-        let body = exchange::bounded(response, PAGE, Pace::of(&self.shared.config)).await?;
-        serde_json::from_slice(&body)
-            .map_err(|source| Error::unknown("the registry's answer is not valid").caused_by(source))
+    async fn json<T: DeserializeOwned>(&self, registry: &str, response: &mut Response) -> Result<T> {
+        let body = exchange::bounded(response, PAGE, Pace::of(&self.shared.config)).await;
+        let body = body.map_err(|error| error.context(format!("cannot search {registry}")))?;
+        serde_json::from_slice(&body).map_err(|source| {
+            Error::unknown(format!("the answer of {registry} is not valid")).caused_by(source)
+        })
     }
 
     /// Asks the registry itself, not its mirrors, for something below `/v2/`.

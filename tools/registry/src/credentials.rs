@@ -57,8 +57,10 @@ const LIMIT: u64 = 1 << 20;
 /// A helper may ask its user's keyring, but not for ever.
 const HELPER: Duration = Duration::from_secs(30);
 
-/// The key under which Docker keeps its own registry.
-pub(crate) const DOCKER_KEY: &str = "https://index.docker.io/v1/";
+/// The key under which Docker keeps a registry's credentials.
+pub(crate) fn key(registry: &str) -> &str {
+    if registry == "docker.io" { "https://index.docker.io/v1/" } else { registry }
+}
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,9 +114,8 @@ impl Found {
     }
 }
 
-/// The credentials for a registry as references name it, if there are any: those of the client, those
-/// given, those of the helper that the
-/// host's settings name, those of Docker's configuration.
+/// The credentials for a registry as references name it, if there are any: those of the client, those given, those of
+/// the helper that the host's settings name, those of Docker's configuration.
 pub(crate) async fn find(config: &Config, host: &str, helper: Option<&str>) -> Result<Option<Found>> {
     let found = |from: String| move |credentials| Found { credentials, from };
     if let Some(ask) = &config.ask {
@@ -134,7 +135,7 @@ pub(crate) async fn find(config: &Config, host: &str, helper: Option<&str>) -> R
     if let Some(helper) = file.cred_helpers.get(host) {
         return Ok(ask(helper, host).await?.map(found(program(helper))));
     }
-    let key = if host == "docker.io" { DOCKER_KEY } else { host };
+    let key = key(host);
     if !file.creds_store.is_empty()
         && let Some(credentials) = ask(&file.creds_store, key).await?
     {
@@ -143,7 +144,8 @@ pub(crate) async fn find(config: &Config, host: &str, helper: Option<&str>) -> R
     Ok(stored(&file, host, path)?.map(found(path.display().to_string())))
 }
 
-fn program(helper: &str) -> String {
+/// The program that is a helper.
+pub(crate) fn program(helper: &str) -> String {
     format!("docker-credential-{helper}")
 }
 
@@ -214,7 +216,7 @@ pub(crate) async fn run(name: &str, action: &str, server: &str, input: &str) -> 
     if name.is_empty() || !name.bytes().all(plain) {
         return Err(Error::invalid_argument(format!("{name:?} is not the name of a credential helper")));
     }
-    let program = format!("docker-credential-{name}");
+    let program = program(name);
     let running = async {
         let mut child = Command::new(&program)
             .arg(action)

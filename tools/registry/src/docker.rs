@@ -8,7 +8,7 @@ use base64::Engine;
 use berth_types::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::credentials::{Credentials, DOCKER_KEY, run};
+use crate::credentials::{Credentials, key, program, run};
 
 /// Stores credentials where the file says that they are kept: with a helper, else in it. Answers where.
 pub(crate) async fn store(path: &Path, registry: &str, credentials: &Credentials) -> Result<String> {
@@ -27,7 +27,7 @@ pub(crate) async fn store(path: &Path, registry: &str, credentials: &Credentials
         // So that Docker knows that there are some.
         auths(&mut file).insert(key.to_owned(), json!({}));
         write(path, &file)?;
-        return Ok(format!("docker-credential-{helper}"));
+        return Ok(program(&helper));
     }
     let entry = if matches!(credentials, Credentials::Identity(_)) {
         json!({ "identitytoken": secret.expose() })
@@ -62,10 +62,6 @@ pub(crate) async fn erase(path: &Path, registry: &str) -> Result<bool> {
         write(path, &file)?;
     }
     Ok(found || removed > 0)
-}
-
-fn key(registry: &str) -> &str {
-    if registry == "docker.io" { DOCKER_KEY } else { registry }
 }
 
 fn helper(file: &Map<String, Value>, registry: &str) -> Option<String> {
