@@ -76,30 +76,31 @@ impl Requester for Asker {
 
 /// A client that knows credentials, one question at a time.
 pub(crate) struct Client {
-    pipe: Mutex<Pipe>,
+    /// Nothing while a question is open, and once one was given up: an answer that came late would be taken for that
+    /// to the next one, and credentials go to another host.
+    pipe: Mutex<Option<Pipe>>,
     reference: String,
 }
 
 impl Client {
     /// Asks over a stream about an image.
     pub(crate) fn new(pipe: Pipe, reference: String) -> Self {
-        Self { pipe: Mutex::new(pipe), reference }
+        Self { pipe: Mutex::new(Some(pipe)), reference }
     }
 
     async fn ask(&self, host: &str) -> Result<Option<AuthResponse>> {
         let gone = || Error::unavailable("the client that has the credentials has gone");
-        let mut pipe = self.pipe.lock().await;
+        let mut held = self.pipe.lock().await;
+        let mut pipe = held.take().ok_or_else(gone)?;
         let question = AuthRequest {
             host: host.to_owned(),
             reference: self.reference.clone(),
             wwwauthenticate: Vec::new(),
         };
         pipe.outgoing.send(Ok(packed(&question))).await.map_err(|_| gone())?;
-        match pipe.incoming.message().await {
-            Ok(Some(message)) => unpacked(message).map(Some),
-            Ok(None) => Ok(None),
-            Err(status) => Err(gone().caused_by(status)),
-        }
+        let answer = pipe.incoming.message().await.map_err(|status| gone().caused_by(status))?;
+        *held = Some(pipe);
+        answer.map(unpacked).transpose()
     }
 }
 

@@ -112,6 +112,10 @@ impl Job {
                 let Form { platforms, without_manifest_json, without_foreign_layers } = form;
                 let archive = Box::new(sent);
                 let to = ExportArchive { archive, platforms, without_manifest_json, without_foreign_layers };
+                // A client that has gone makes no room for the rest.
+                let sending = async {
+                    tokio::select! { () = sending => {}, () = asker.gone() => {} }
+                };
                 tokio::join!(transfers.export(from, to, asker), sending).0
             }
             Self::Pull { from, to } => transfers.pull(*from, to, asker).await,

@@ -90,6 +90,10 @@ impl Transfers for Mover {
         let RegistryEnd { reference, headers, hosts, plain_http, logins } = from;
         self.note((reference.to_string(), headers, hosts, plain_http));
         if let Some(logins) = logins {
+            if named(&to) == "hasty" {
+                // Asks about another host and does not wait for the answer.
+                assert!(futures::poll!(logins.login("other.test")).is_pending());
+            }
             self.note(match logins.login("reg.test").await? {
                 Some(Login::Password { user, password }) => format!("{user} {password}"),
                 Some(Login::Refresh(token)) => format!("refresh {token}"),

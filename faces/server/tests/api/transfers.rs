@@ -298,6 +298,20 @@ async fn credentials_are_asked_for_over_a_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_too_late_is_not_taken_for_that_about_another_host() {
+    let served = Served::start();
+    let mut auth = Open::begin(&served, "auth").await.unwrap();
+    let answering = async {
+        let question: wire::AuthRequest = auth.hear().await.unwrap();
+        assert_eq!(question.host, "other.test");
+        let (auth_type, username, secret) = (wire::AuthType::Credentials as i32, "u".into(), "p".into());
+        auth.say(&wire::AuthResponse { auth_type, username, secret, expire_at: None }).await;
+    };
+    let (moved, ()) = tokio::join!(transfer(&served, registry("auth"), store("hasty"), ""), answering);
+    assert_eq!(moved.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn source_and_destination_say_what_is_done() {
     let served = Served::start();
     let references = wire::ImageStore {
