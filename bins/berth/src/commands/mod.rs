@@ -20,6 +20,7 @@ pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod manifest;
+pub(crate) mod named;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod options;

@@ -6,10 +6,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::each;
-use super::inspect::{Document, print};
+use super::named::{Inspect, List};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::table;
 use berth_core::Scope;
 
 /// Commands about namespaces.
@@ -19,7 +18,7 @@ pub(crate) enum Namespace {
     Create(Create),
     /// List namespaces
     #[command(visible_alias = "list")]
-    Ls(Ls),
+    Ls(List),
     /// Show details of namespaces
     Inspect(Inspect),
     /// Change labels of a namespace
@@ -37,28 +36,6 @@ pub(crate) struct Create {
     label: Vec<String>,
     /// Name
     name: String,
-}
-
-/// Flags of `namespace ls`.
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// Show names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// A Go template, `table TEMPLATE` or `json`
-    #[arg(long)]
-    format: Option<String>,
-}
-
-/// Flags of `namespace inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// A Go template, or `json`
-    #[arg(short, long)]
-    format: Option<String>,
-    /// Namespaces
-    #[arg(required = true)]
-    names: Vec<String>,
 }
 
 /// Flags of `namespace rm`.
@@ -84,8 +61,8 @@ impl Namespace {
                 namespaces.update(&record.name, record.labels, &FieldMask::new(paths)).await?;
                 Ok(0)
             }
-            Self::Ls(ls) => ls.run(context).await,
-            Self::Inspect(inspect) => inspect.run(context).await,
+            Self::Ls(ls) => list(&ls, context).await,
+            Self::Inspect(inspect) => inspect.run(|name| describe(context, name)).await,
             Self::Rm(rm) => {
                 each(&rm.names, |name| async move {
                     context.client.namespaces().delete(&name.parse()?).await?;
@@ -110,42 +87,29 @@ impl Create {
     }
 }
 
-impl Ls {
-    async fn run(self, context: &Context) -> Outcome {
-        let mut rows: Vec<Value> = Vec::new();
-        for record in context.client.namespaces().list().await? {
-            let scope = Scope::new(record.name.clone());
-            let labels: Vec<String> =
-                record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-            let (containers, images) = if self.quiet {
-                (String::new(), String::new())
-            } else {
-                let filters = Filters::default();
-                let (containers, images) = (context.client.containers(&scope), context.client.images(&scope));
-                let (containers, images) = tokio::join!(containers.list(&filters), images.list(&filters));
-                (containers?.len().to_string(), images?.len().to_string())
-            };
-            rows.push(json!({
-                "Name": record.name.as_str(), "Containers": containers, "Images": images,
-                "Labels": labels.join(","),
-            }));
-        }
-        let heads: table::Heads<'_> =
-            &[("Name", "NAME"), ("Containers", "CONTAINERS"), ("Images", "IMAGES"), ("Labels", "LABELS")];
-        let format = if self.quiet { Some("{{.Name}}") } else { self.format.as_deref() };
-        table::print(&rows, format, "table {{.Name}}\t{{.Containers}}\t{{.Images}}\t{{.Labels}}", heads)?;
-        Ok(0)
+async fn list(ls: &List, context: &Context) -> Outcome {
+    let mut rows: Vec<Value> = Vec::new();
+    for record in context.client.namespaces().list().await? {
+        let scope = Scope::new(record.name.clone());
+        let labels: Vec<String> = record.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let (containers, images) = if ls.quiet {
+            (String::new(), String::new())
+        } else {
+            let filters = Filters::default();
+            let (containers, images) = (context.client.containers(&scope), context.client.images(&scope));
+            let (containers, images) = tokio::join!(containers.list(&filters), images.list(&filters));
+            (containers?.len().to_string(), images?.len().to_string())
+        };
+        rows.push(json!({
+            "Name": record.name.as_str(), "Containers": containers, "Images": images,
+            "Labels": labels.join(","),
+        }));
     }
+    let heads = &[("Name", "NAME"), ("Containers", "CONTAINERS"), ("Images", "IMAGES"), ("Labels", "LABELS")];
+    ls.print(&rows, "table {{.Name}}\t{{.Containers}}\t{{.Images}}\t{{.Labels}}", heads)
 }
 
-impl Inspect {
-    async fn run(self, context: &Context) -> Outcome {
-        let mut documents = Vec::new();
-        for name in &self.names {
-            let record = context.client.namespaces().namespace(&name.parse()?).await?;
-            documents.push(Document::new(&json!({ "Name": record.name.as_str(), "Labels": record.labels }))?);
-        }
-        print(&documents, self.format.as_deref())?;
-        Ok(0)
-    }
+async fn describe(context: &Context, name: String) -> Result<Value, Failure> {
+    let record = context.client.namespaces().namespace(&name.parse()?).await?;
+    Ok(json!({ "Name": record.name.as_str(), "Labels": record.labels }))
 }

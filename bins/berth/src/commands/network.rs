@@ -1,16 +1,15 @@
 //! `network`: what containers are connected by.
 
-use std::collections::BTreeMap;
-
 use berth_net::Subnet;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::inspect::{Document, print};
-use super::{each, system::told};
+use super::named::{Inspect, List, Rm};
+use super::options::pairs;
+use super::system::told;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, table};
+use crate::output;
 
 /// Commands about networks.
 #[derive(Debug, Subcommand)]
@@ -19,7 +18,7 @@ pub(crate) enum Network {
     Create(Create),
     /// List networks
     #[command(visible_alias = "list")]
-    Ls(Ls),
+    Ls(List),
     /// Show details of networks
     Inspect(Inspect),
     /// Remove networks
@@ -54,39 +53,6 @@ pub(crate) struct Create {
     name: String,
 }
 
-/// Flags of `network ls`.
-#[derive(Debug, Args)]
-pub(crate) struct Ls {
-    /// A Go template, `table TEMPLATE` or `json`
-    #[arg(long)]
-    format: Option<String>,
-    /// Show names only
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-/// Flags of `network inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// A Go template, or `json`
-    #[arg(short, long)]
-    format: Option<String>,
-    /// Networks
-    #[arg(required = true)]
-    names: Vec<String>,
-}
-
-/// Flags of `network rm`.
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// Be content with one that is not there
-    #[arg(short, long)]
-    force: bool,
-    /// Networks
-    #[arg(required = true)]
-    names: Vec<String>,
-}
-
 /// Flags of `network prune`.
 #[derive(Debug, Args)]
 pub(crate) struct Prune {
@@ -99,9 +65,9 @@ impl Network {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Create(create) => create.run(context),
-            Self::Ls(ls) => ls.run(context),
-            Self::Inspect(inspect) => inspect.run(context),
-            Self::Rm(rm) => rm.run(context).await,
+            Self::Ls(ls) => list(&ls, context),
+            Self::Inspect(inspect) => inspect.run(|name| async move { Ok(describe(context, &name)?) }).await,
+            Self::Rm(rm) => rm.run(|name| async move { context.workload.networks().remove(&name) }).await,
             Self::Prune(prune) => prune.run(context).await,
         }
     }
@@ -109,13 +75,6 @@ impl Network {
 
 impl Create {
     fn run(self, context: &Context) -> Outcome {
-        let pairs = |list: &[String]| -> BTreeMap<String, String> {
-            let pair = |text: &String| {
-                let (key, value) = text.split_once('=').unwrap_or((text, ""));
-                (key.to_owned(), value.to_owned())
-            };
-            list.iter().map(pair).collect()
-        };
         let mut network =
             berth_net::Network { name: self.name, internal: self.internal, ..berth_net::Network::default() };
         network.labels = pairs(&self.label);
@@ -150,45 +109,20 @@ fn is_device_name(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-impl Ls {
-    fn run(self, context: &Context) -> Outcome {
-        let networks = context.workload.networks();
-        networks.find(berth_net::DEFAULT)?;
-        let mut rows: Vec<Value> = Vec::new();
-        for network in networks.list()? {
-            rows.push(
-                json!({ "ID": network.name, "Name": network.name, "Driver": "bridge", "Scope": "local" }),
-            );
-        }
-        for name in ["host", "none"] {
-            let driver = if name == "none" { "null" } else { name };
-            rows.push(json!({ "ID": name, "Name": name, "Driver": driver, "Scope": "local" }));
-        }
-        rows.sort_by_key(|row| row["Name"].as_str().map(str::to_owned));
-        let heads: table::Heads<'_> =
-            &[("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
-        let format = if self.quiet { Some("{{.Name}}") } else { self.format.as_deref() };
-        table::print(&rows, format, "table {{.Name}}\t{{.Driver}}\t{{.Scope}}", heads)?;
-        Ok(0)
+fn list(ls: &List, context: &Context) -> Outcome {
+    let networks = context.workload.networks();
+    networks.find(berth_net::DEFAULT)?;
+    let mut rows: Vec<Value> = Vec::new();
+    for network in networks.list()? {
+        rows.push(json!({ "ID": network.name, "Name": network.name, "Driver": "bridge", "Scope": "local" }));
     }
-}
-
-impl Inspect {
-    fn run(self, context: &Context) -> Outcome {
-        let mut documents = Vec::new();
-        let mut code = 0;
-        for name in &self.names {
-            match describe(context, name) {
-                Ok(document) => documents.push(Document::new(&document)?),
-                Err(error) => {
-                    eprintln!("berth: {error}");
-                    code = 1;
-                }
-            }
-        }
-        print(&documents, self.format.as_deref())?;
-        Ok(code)
+    for name in ["host", "none"] {
+        let driver = if name == "none" { "null" } else { name };
+        rows.push(json!({ "ID": name, "Name": name, "Driver": driver, "Scope": "local" }));
     }
+    rows.sort_by_key(|row| row["Name"].as_str().map(str::to_owned));
+    let heads = &[("ID", "NETWORK ID"), ("Name", "NAME"), ("Driver", "DRIVER"), ("Scope", "SCOPE")];
+    ls.print(&rows, "table {{.Name}}\t{{.Driver}}\t{{.Scope}}", heads)
 }
 
 fn describe(context: &Context, name: &str) -> berth_types::Result<Value> {
@@ -223,18 +157,6 @@ fn describe(context: &Context, name: &str) -> berth_types::Result<Value> {
         "Options": { "com.docker.network.bridge.name": network.bridge, "com.docker.network.driver.mtu": network.mtu },
         "Labels": network.labels,
     }))
-}
-
-impl Rm {
-    async fn run(self, context: &Context) -> Outcome {
-        each(&self.names, |name| async move {
-            match context.workload.networks().remove(&name) {
-                Err(error) if self.force && error.kind() == berth_types::ErrorKind::NotFound => Ok(name),
-                other => other.map(|()| name).map_err(Failure::from),
-            }
-        })
-        .await
-    }
 }
 
 impl Prune {

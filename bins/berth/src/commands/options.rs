@@ -353,8 +353,7 @@ impl ContainerOptions {
         let mut exposed = BTreeMap::new();
         for text in self.isolation.expose.iter().chain(&self.isolation.publish) {
             for port in berth_net::PortMapping::parse(text)? {
-                let key = format!("{}/{}", port.container_port, port.protocol);
-                exposed.insert(key, serde_json::Value::Object(serde_json::Map::new()));
+                exposed.insert(port.inner(), serde_json::Value::Object(serde_json::Map::new()));
             }
         }
         Ok(exposed)
@@ -510,7 +509,8 @@ fn parsed<T>(list: &[String], parse: impl Fn(&str) -> berth_types::Result<T>) ->
     Ok(list.iter().map(|text| parse(text)).collect::<berth_types::Result<_>>()?)
 }
 
-fn pairs(lines: &[String]) -> BTreeMap<String, String> {
+/// Words of the form KEY=VALUE; the value may be left out.
+pub(super) fn pairs(lines: &[String]) -> BTreeMap<String, String> {
     let pair = |line: &String| match line.split_once('=') {
         Some((key, value)) => (key.to_owned(), value.to_owned()),
         None => (line.clone(), String::new()),

@@ -1,16 +1,17 @@
 //! `volume`: data that outlives containers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use berth_workload::human;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::inspect::{Document, print};
-use super::{each, system::told};
+use super::named::{Inspect, List, Rm};
+use super::options::pairs;
+use super::system::told;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
-use crate::output::{self, table};
+use crate::output;
 
 /// Commands about volumes.
 #[derive(Debug, Subcommand)]
@@ -48,34 +49,8 @@ pub(crate) struct Ls {
     /// Show only what passes: name=, label=, dangling=, driver=
     #[arg(short, long)]
     filter: Vec<String>,
-    /// A Go template, `table TEMPLATE` or `json`
-    #[arg(long)]
-    format: Option<String>,
-    /// Show names only
-    #[arg(short, long)]
-    quiet: bool,
-}
-
-/// Flags of `volume inspect`.
-#[derive(Debug, Args)]
-pub(crate) struct Inspect {
-    /// A Go template, or `json`
-    #[arg(short, long)]
-    format: Option<String>,
-    /// Volumes
-    #[arg(required = true)]
-    names: Vec<String>,
-}
-
-/// Flags of `volume rm`.
-#[derive(Debug, Args)]
-pub(crate) struct Rm {
-    /// Be content with one that is not there
-    #[arg(short, long)]
-    force: bool,
-    /// Volumes
-    #[arg(required = true)]
-    names: Vec<String>,
+    #[command(flatten)]
+    list: List,
 }
 
 /// Flags of `volume prune`.
@@ -94,8 +69,10 @@ impl Volume {
         match self {
             Self::Create(create) => create.run(context),
             Self::Ls(ls) => ls.run(context).await,
-            Self::Inspect(inspect) => inspect.run(context),
-            Self::Rm(rm) => rm.run(context).await,
+            Self::Inspect(inspect) => {
+                inspect.run(|name| async move { Ok(context.workload.volume(&name)?) }).await
+            }
+            Self::Rm(rm) => rm.run(|name| async move { context.workload.remove_volume(&name).await }).await,
             Self::Prune(prune) => prune.run(context).await,
         }
     }
@@ -103,13 +80,7 @@ impl Volume {
 
 impl Create {
     fn run(self, context: &Context) -> Outcome {
-        let labels: BTreeMap<String, String> = self
-            .label
-            .iter()
-            .map(|text| text.split_once('=').unwrap_or((text, "")))
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
-        let (volume, _) = context.workload.create_volume(self.name.as_deref(), labels)?;
+        let (volume, _) = context.workload.create_volume(self.name.as_deref(), pairs(&self.label))?;
         output::line(&volume.name)?;
         Ok(0)
     }
@@ -144,46 +115,14 @@ impl Ls {
                 }));
             }
         }
-        let heads: table::Heads<'_> = &[
+        let heads = &[
             ("Driver", "DRIVER"),
             ("Name", "VOLUME NAME"),
             ("Mountpoint", "MOUNTPOINT"),
             ("Scope", "SCOPE"),
             ("Labels", "LABELS"),
         ];
-        let format = if self.quiet { Some("{{.Name}}") } else { self.format.as_deref() };
-        table::print(&rows, format, "table {{.Driver}}\t{{.Name}}", heads)?;
-        Ok(0)
-    }
-}
-
-impl Inspect {
-    fn run(self, context: &Context) -> Outcome {
-        let mut documents = Vec::new();
-        let mut code = 0;
-        for name in &self.names {
-            match context.workload.volume(name) {
-                Ok(volume) => documents.push(Document::new(&volume)?),
-                Err(error) => {
-                    eprintln!("berth: {error}");
-                    code = 1;
-                }
-            }
-        }
-        print(&documents, self.format.as_deref())?;
-        Ok(code)
-    }
-}
-
-impl Rm {
-    async fn run(self, context: &Context) -> Outcome {
-        each(&self.names, |name| async move {
-            match context.workload.remove_volume(&name).await {
-                Err(error) if self.force && error.kind() == berth_types::ErrorKind::NotFound => Ok(name),
-                other => other.map(|()| name).map_err(Failure::from),
-            }
-        })
-        .await
+        self.list.print(&rows, "table {{.Driver}}\t{{.Name}}", heads)
     }
 }
 
