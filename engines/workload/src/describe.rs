@@ -176,8 +176,7 @@ fn state(row: &crate::Row) -> State {
 fn networks(host: &HostConfig, endpoint: Option<&Endpoint>) -> Value {
     let mut ports = serde_json::Map::new();
     for port in endpoint.iter().flat_map(|endpoint| &endpoint.ports) {
-        let key = format!("{}/{}", port.container_port, port.protocol);
-        let list = ports.entry(key).or_insert_with(|| Value::Array(Vec::new()));
+        let list = ports.entry(port.inner()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(list) = list {
             let binding = binding(port, "0.0.0.0".to_owned());
             list.push(serde_json::json!({ "HostIp": binding.host_ip, "HostPort": binding.host_port }));

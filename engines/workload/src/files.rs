@@ -2,12 +2,16 @@
 
 use std::fmt::Write;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 
 use berth_types::{Error, Result};
 
 use crate::network::Given;
 use crate::{Config, HostConfig, Network};
+
+/// The size of a file that is no longer read: containers write into theirs.
+const LARGEST: u64 = 1 << 20;
 
 /// What nobody's resolver says when there is no other.
 const PUBLIC: &str = "nameserver 8.8.8.8\nnameserver 8.8.4.4\n";
@@ -22,12 +26,19 @@ pub(crate) fn write(folder: &Path, config: &Config, host: &HostConfig, given: &G
     write("hostname", &format!("{}\n", config.hostname))?;
     if let Some(peer) = &given.shared {
         for name in ["hosts", "resolv.conf"] {
-            write(name, &fs::read_to_string(peer.join(name)).unwrap_or_default())?;
+            write(name, &read_containers(&peer.join(name)).unwrap_or_default())?;
         }
         return Ok(());
     }
     write("hosts", &hosts(config, host, network, given)?)?;
     write("resolv.conf", &resolv(host, &fs::read_to_string("/etc/resolv.conf").unwrap_or_default(), network))
+}
+
+/// One of these files, which its container may have written into; none if it is no such text any more.
+pub(crate) fn read_containers(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    fs::File::open(path).ok()?.take(LARGEST + 1).read_to_string(&mut text).ok()?;
+    (text.len() as u64 <= LARGEST).then_some(text)
 }
 
 fn hosts(config: &Config, host: &HostConfig, network: Network, given: &Given) -> Result<String> {

@@ -11,7 +11,7 @@ use berth_net::{Endpoint, Networks, PortMapping};
 use berth_types::{ContainerId, Error, Namespace, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, CreateRequest, HostConfig, Network, Workload};
+use crate::{Config, CreateRequest, HostConfig, Network, Workload, files};
 
 /// What ends each line of a hosts file that is ours to change.
 const MARK: &str = "\t# berth";
@@ -115,7 +115,6 @@ impl Workload {
         }
         let networks = self.networks();
         let _lock = networks.lock()?;
-        let prefix = owner_prefix(&self.scope.namespace);
         let all = networks.endpoints()?;
         let on: Vec<&Endpoint> = all.iter().filter(|endpoint| endpoint.network == network).collect();
         let mut lines = String::new();
@@ -127,12 +126,11 @@ impl Workload {
             }
         }
         for endpoint in &on {
-            let Some(id) = endpoint.owner.strip_prefix(&prefix).and_then(|id| id.parse().ok()) else {
-                continue;
-            };
+            let Some(id) = self.own(endpoint) else { continue };
             let path = self.home.container(&id).join("hosts");
-            // A container that is about to be made or removed has no file, and needs none.
-            let Ok(text) = fs::read_to_string(&path) else { continue };
+            // A container that is about to be made or removed has no file, and needs none; and one that filled its
+            // file gets no more.
+            let Some(text) = files::read_containers(&path) else { continue };
             let own = text.lines().filter(|line| !line.ends_with(MARK));
             let text: String = own.map(|line| format!("{line}\n")).chain([lines.clone()]).collect();
             // In place: the file is mounted in the container.
@@ -142,15 +140,23 @@ impl Workload {
         Ok(())
     }
 
+    /// The container of an endpoint, if it is one of this namespace.
+    fn own(&self, endpoint: &Endpoint) -> Option<ContainerId> {
+        endpoint.owner.strip_prefix(&owner_prefix(&self.scope.namespace)).and_then(|id| id.parse().ok())
+    }
+
     /// Removes networks that nobody is on, and what containers that are gone left on any.
     pub async fn prune_networks(&self) -> Result<Vec<String>> {
         let networks = self.networks();
-        let prefix = owner_prefix(&self.scope.namespace);
+        // In this order: whoever is gone by now has made the container, or never will.
+        let mut left = networks.endpoints()?;
+        left.retain(|endpoint| !endpoint.has_maker());
         let rows = self.list().await?;
-        // Of other namespaces, nothing is known here.
-        networks.collect(&|endpoint| match endpoint.owner.strip_prefix(&prefix) {
-            Some(id) => rows.iter().any(|row| row.container.id.as_str() == id),
-            None => true,
+        networks.collect(&|endpoint| {
+            // Of other namespaces and daemons, nothing is known here.
+            let own = self.own(endpoint).filter(|id| self.home.container(id).exists());
+            let lives = own.is_none_or(|id| rows.iter().any(|row| row.container.id == id));
+            lives || left.iter().all(|other| other.owner != endpoint.owner)
         })?;
         let used = networks.endpoints()?;
         let mut removed = Vec::new();
@@ -180,8 +186,7 @@ impl HostConfig {
 
     /// Publishes one more port.
     pub fn publish(&mut self, port: &PortMapping) {
-        let key = format!("{}/{}", port.container_port, port.protocol);
-        self.port_bindings.entry(key).or_default().push(binding(port, String::new()));
+        self.port_bindings.entry(port.inner()).or_default().push(binding(port, String::new()));
     }
 }
 

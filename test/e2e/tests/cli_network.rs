@@ -148,3 +148,20 @@ fn the_daemon_makes_the_network_whole_before_it_starts_a_container_again() {
         cli.run("rm -f one").ok();
     });
 }
+
+#[test]
+fn pruning_leaves_the_containers_of_other_namespaces_alone() {
+    on_a_host(|cli| {
+        // Its name begins as that of the namespace where is pruned.
+        let other = format!("{}-other", cli.daemon().tag());
+        let there = |line: &str| cli.berth().args(["-n", &other]).line(line);
+        there("load -i").arg(cli.path("busybox.tar")).ok();
+        there(&format!("run -d --network bridge --name one {IMAGE} sleep 1000")).ok();
+        cli.run("network prune -f").ok();
+        assert!(there("network inspect bridge").ok().contains("10.4.0.2/24"));
+        there("restart -t 0 one").ok();
+        assert!(there("exec one ip -4 addr show eth0").ok().contains("10.4.0.2/24"));
+        there("rm -f one").ok();
+        assert!(!cli.run("network inspect bridge").ok().contains("10.4.0.2/24"));
+    });
+}

@@ -1,7 +1,5 @@
 //! `port`: the ports of a container.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
 use berth_net::PortMapping;
 use clap::Args;
 
@@ -23,26 +21,19 @@ impl Port {
         let found = context.find(&self.container).await?;
         let endpoint = context.workload.endpoint(&found.container.id)?;
         let ports = endpoint.map(|endpoint| endpoint.ports).unwrap_or_default();
-        let host = |port: &PortMapping| {
-            let address: IpAddr = port.host_ip.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            SocketAddr::new(address, port.host_port)
-        };
         let Some(wanted) = self.port else {
             for port in &ports {
-                output::line(&format!("{}/{} -> {}", port.container_port, port.protocol, host(port)))?;
+                output::line(&format!("{} -> {}", port.inner(), port.host()))?;
             }
             return Ok(0);
         };
-        let (number, protocol) = wanted.split_once('/').unwrap_or((&wanted, "tcp"));
-        let is_wanted = |port: &&PortMapping| {
-            port.container_port.to_string() == number && port.protocol.to_string() == protocol
-        };
-        let found_ports: Vec<&PortMapping> = ports.iter().filter(is_wanted).collect();
+        let whole = if wanted.contains('/') { wanted.clone() } else { format!("{wanted}/tcp") };
+        let found_ports: Vec<&PortMapping> = ports.iter().filter(|port| port.inner() == whole).collect();
         if found_ports.is_empty() {
             return Err(Failure::new(format!("no public port '{wanted}' published for {}", found.name())));
         }
         for port in found_ports {
-            output::line(&host(port).to_string())?;
+            output::line(&port.host().to_string())?;
         }
         Ok(0)
     }
