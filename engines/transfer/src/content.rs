@@ -4,6 +4,9 @@ use berth_core::{CommitRequest, ContentStore, Ingest, IngestRequest, read_blob};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, FieldMask, IngestRef, Labels, Result};
 use bytes::Bytes;
 
+/// The label of a layer's blob that says the digest of the tar in it.
+pub(crate) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
+
 /// What a writer was asked for.
 pub(crate) enum Opened {
     /// It is there already.

@@ -96,7 +96,7 @@ impl Rest {
 }
 
 /// What is there already is as good.
-fn present(done: Result<()>) -> Result<()> {
+pub(crate) fn present(done: Result<()>) -> Result<()> {
     match done {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         done => done,

@@ -1,13 +1,14 @@
 //! Lists of images: an index that is made here, of images that are here.
 
 use berth_core::{Catalog, ContentStore, Scope};
-use berth_oci::image::{Document, ImageConfig, Index, media};
+use berth_oci::image::{Document, Index};
 use berth_types::{Descriptor, Error, ErrorKind, Image, ImageName, Platform, Result};
 
 use crate::content;
-use crate::graph::{self, CONFIG_LIMIT, Limits};
+use crate::graph::{self, Limits};
 use crate::hold::Hold;
-use crate::image::publish;
+use crate::image::{config_of, platform_of, publish};
+use crate::import::index_of;
 
 /// What a name that has a list already means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +52,7 @@ pub async fn create_list(
             return Err(Error::already_exists(format!("{name} is there already; --amend adds to it")));
         }
         Ok(image) => index(&*store, &image).await?,
-        Err(error) if error.kind() == ErrorKind::NotFound => empty(),
+        Err(error) if error.kind() == ErrorKind::NotFound => index_of(&[]),
         Err(error) => return Err(error),
     };
     for member in members {
@@ -97,17 +98,6 @@ pub async fn annotate_list(
     store_list(catalog, scope, name, &index).await
 }
 
-fn empty() -> Index {
-    Index {
-        schema_version: 2,
-        media_type: media::OCI_INDEX.to_owned(),
-        artifact_type: None,
-        manifests: Vec::new(),
-        subject: None,
-        annotations: std::collections::BTreeMap::new(),
-    }
-}
-
 async fn read(store: &dyn ContentStore, target: &Descriptor) -> Result<Document> {
     let data = content::document(store, target, Limits::default().document).await?;
     Document::parse(&target.media_type, &data)
@@ -135,17 +125,7 @@ async fn described(store: &dyn ContentStore, target: &Descriptor) -> Result<Vec<
             Ok(here)
         }
         Document::Manifest(manifest) => {
-            let data = content::document(store, &manifest.config, CONFIG_LIMIT).await?;
-            let config: ImageConfig = serde_json::from_slice(&data).map_err(|source| {
-                Error::invalid_argument(format!("the configuration {} is not valid", manifest.config.digest))
-                    .caused_by(source)
-            })?;
-            let platform = Platform {
-                architecture: config.architecture,
-                os: config.os,
-                variant: config.variant.unwrap_or_default(),
-                ..Platform::default()
-            };
+            let platform = platform_of(&config_of(store, &manifest).await?);
             let own = Descriptor::new(target.media_type.clone(), target.digest.clone(), target.size);
             Ok(vec![Descriptor { platform: Some(platform), ..own }])
         }

@@ -9,13 +9,11 @@ use berth_types::{
     SnapshotterName,
 };
 
+use crate::content::UNCOMPRESSED;
 use crate::hold::{Hold, unique};
 use crate::image::parts::Loaded;
 use crate::image::publish;
 use crate::{content, graph};
-
-/// The diff id of a compressed layer, as a label of its blob.
-pub(crate) const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// A container's snapshot that is to become an image.
 #[derive(Clone, Debug)]

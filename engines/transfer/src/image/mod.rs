@@ -6,4 +6,5 @@ mod record;
 
 pub use commit::{Commit, commit};
 pub use parts::{ImageSizes, Loaded, Step, config, history, load, sizes};
+pub(crate) use parts::{config_of, platform_of};
 pub use record::{delete, publish, tag};

@@ -71,17 +71,8 @@ async fn load_manifest(
             descriptor.digest, manifest.config.media_type
         )));
     }
-    let data = content::document(store, &manifest.config, CONFIG_LIMIT).await?;
-    let config: ImageConfig = serde_json::from_slice(&data).map_err(|source| {
-        let text = format!("the image's configuration {} is not valid", manifest.config.digest);
-        Error::invalid_argument(text).caused_by(source)
-    })?;
-    let own = Platform {
-        architecture: config.architecture.clone(),
-        os: config.os.clone(),
-        variant: config.variant.clone().unwrap_or_default(),
-        ..Platform::default()
-    };
+    let config = config_of(store, &manifest).await?;
+    let own = platform_of(&config);
     let says = !own.os.is_empty() && !own.architecture.is_empty();
     if descriptor.platform.is_none() && says && platform.rank(&own).is_none() {
         return Err(Error::not_found(format!(
@@ -91,6 +82,26 @@ async fn load_manifest(
         )));
     }
     Ok(Loaded { descriptor, manifest, config })
+}
+
+/// The configuration that a manifest names.
+pub(crate) async fn config_of(store: &dyn ContentStore, manifest: &Manifest) -> Result<ImageConfig> {
+    let data = content::document(store, &manifest.config, CONFIG_LIMIT).await?;
+    serde_json::from_slice(&data).map_err(|source| {
+        let text = format!("the image's configuration {} is not valid", manifest.config.digest);
+        Error::invalid_argument(text).caused_by(source)
+    })
+}
+
+/// The platform that a configuration says it is for.
+pub(crate) fn platform_of(config: &ImageConfig) -> Platform {
+    Platform {
+        architecture: config.architecture.clone(),
+        os: config.os.clone(),
+        os_version: config.os_version.clone().unwrap_or_default(),
+        os_features: Vec::new(),
+        variant: config.variant.clone().unwrap_or_default(),
+    }
 }
 
 /// The configuration of the image behind `target` that runs on `platform`.

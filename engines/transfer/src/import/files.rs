@@ -27,6 +27,8 @@ pub(super) struct File {
 /// What an archive held.
 #[derive(Default)]
 pub(super) struct Files {
+    /// How the names of ingests begin.
+    pub(super) prefix: String,
     pub(super) layout: Option<Vec<u8>>,
     pub(super) index: Option<Vec<u8>>,
     pub(super) manifest: Option<Vec<u8>>,
@@ -35,14 +37,15 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Takes in every member; ingests begin with `prefix`, which nothing else has. A name that comes twice is refused: readers disagree about which one counts.
+    /// Takes in every member; ingests begin with `prefix`, which nothing else has. A name that comes twice is refused:
+    /// readers disagree about which one counts.
     pub(super) async fn take(
         store: &dyn ContentStore,
         mut members: Members,
         prefix: &str,
         options: &Import,
     ) -> Result<Self> {
-        let mut taken = Self::default();
+        let mut taken = Self { prefix: prefix.to_owned(), ..Self::default() };
         let mut seen = HashSet::new();
         while let Some(member) = members.next().await? {
             if is_needless(&member.path) {

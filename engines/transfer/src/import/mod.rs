@@ -3,7 +3,6 @@
 //! An archive is read once, from front to back, so that it may come from a pipe: every file goes into content as it
 //! passes, under a lease, and what the images turn out not to need goes away with the lease.
 
-mod compress;
 mod docker;
 mod files;
 mod folder;
@@ -27,7 +26,7 @@ use crate::tar::Members;
 
 use self::files::Files;
 pub use self::names::{Digests, Names, Only};
-pub(crate) use self::names::{IMAGE_NAME, REF_NAME, annotate};
+pub(crate) use self::names::{IMAGE_NAME, REF_NAME, annotate, full};
 
 /// Where images come from.
 pub enum Source {
@@ -85,9 +84,8 @@ pub async fn import(
     source: Source,
     options: &Import,
 ) -> Result<Imported> {
-    let members = members(source, options)?;
     let hold = Hold::begin(catalog, scope).await?;
-    let imported = import_held(catalog, hold.scope(), members, options).await;
+    let imported = import_held(catalog, hold.scope(), source, options).await;
     hold.over(imported).await
 }
 
@@ -133,14 +131,12 @@ impl Taken {
 async fn import_held(
     catalog: &dyn Catalog,
     scope: &Scope,
-    members: Members,
+    source: Source,
     options: &Import,
 ) -> Result<Imported> {
     let content = catalog.content(scope);
-    let files = Files::take(&*content, members, &unique("import"), options).await?;
-    let tops = tops(&*content, &files, options).await?;
-    let kept = keep(&*content, tops, options).await?;
-    finish(catalog, scope, &*content, &files, kept, options).await
+    let Taken { files, images } = Taken::from(&*content, source, &unique("import"), options).await?;
+    finish(catalog, scope, &*content, &files, images, options).await
 }
 
 /// The images that an archive lists, as descriptors with their names in annotations.
@@ -263,7 +259,8 @@ async fn own_index(content: &dyn ContentStore, files: &Files, labels: Labels) ->
     Ok(descriptor)
 }
 
-fn index_of(images: &[Descriptor]) -> Index {
+/// An index of images.
+pub(crate) fn index_of(images: &[Descriptor]) -> Index {
     Index {
         schema_version: 2,
         media_type: media::OCI_INDEX.to_owned(),

@@ -1,5 +1,6 @@
 //! How imported images are called.
 
+use berth_core::OtherNames;
 use berth_types::{Descriptor, ImageName, ImageRef, Result};
 
 /// An image's full name, as containerd writes it.
@@ -72,17 +73,25 @@ impl Names {
 
     /// The full name behind a tag.
     fn full(&self, tag: &str) -> Option<String> {
-        if !tag.contains(['/', ':', '@']) {
-            return self.base.as_ref().map(|base| format!("{base}:{tag}"));
-        }
-        match (&self.base, self.only_base) {
-            (Some(base), Only::Base) => {
-                let rest = tag.strip_prefix(base.as_str())?;
-                (rest.is_empty() || rest.starts_with(['/', ':', '@'])).then(|| tag.to_owned())
-            }
-            _ => Some(tag.to_owned()),
+        let others = match self.only_base {
+            Only::All => OtherNames::Taken,
+            Only::Base => OtherNames::LeftOut,
+        };
+        match &self.base {
+            Some(base) => full(base, tag, others),
+            None => tag.contains(['/', ':', '@']).then(|| tag.to_owned()),
         }
     }
+}
+
+/// The full name that a tag or a full name means in a repository, or in one below it.
+pub(crate) fn full(base: &str, text: &str, others: OtherNames) -> Option<String> {
+    if !text.contains(['/', ':', '@']) {
+        return Some(format!("{base}:{text}"));
+    }
+    let is_own =
+        text.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']));
+    (is_own || others == OtherNames::Taken).then(|| text.to_owned())
 }
 
 /// Names come from whoever made the archive: only references become records, in their full form.

@@ -11,7 +11,7 @@ use berth_types::{Descriptor, ErrorKind, LeaseResource, Result};
 
 use super::{Service, destinations, names, of_image, overall, platforms, unpack_all};
 use crate::export::{Exported, Without, export};
-use crate::hold::unique;
+use crate::hold::{present, unique};
 use crate::import::{Import, Source, Taken};
 use crate::platforms::Platforms;
 use crate::progress::Reporter;
@@ -84,10 +84,7 @@ impl Service {
         let leases = self.catalog.leases(&self.scope);
         for kept in images.iter().chain([index]) {
             let resource = LeaseResource { id: kept.digest.to_string(), kind: "content".to_owned() };
-            match leases.add_resource(lease, resource).await {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                result => result?,
-            }
+            present(leases.add_resource(lease, resource).await)?;
         }
         Ok(())
     }

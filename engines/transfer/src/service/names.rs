@@ -9,7 +9,7 @@ use berth_core::{ImageStore, Images, NamedByDigest, OtherNames, Reference};
 use berth_types::{Descriptor, Error, Image, ImageName, ImageRef, Labels, Result};
 
 use crate::image::publish;
-use crate::import::{IMAGE_NAME, REF_NAME};
+use crate::import::{IMAGE_NAME, REF_NAME, full};
 
 /// Keeps an image only as long as the one that it names.
 const BACK_REFERENCE: &str = "containerd.io/gc.bref.image";
@@ -41,18 +41,7 @@ pub(super) fn listed(store: &ImageStore, image: &Descriptor) -> Result<Vec<Image
 
 /// The name that annotations give through a prefix.
 fn annotated(image: &Descriptor, prefix: &str, others: OtherNames) -> Option<String> {
-    let full = |text: &str| -> Option<String> {
-        if prefix.is_empty() {
-            return None;
-        }
-        if !text.contains(['/', ':', '@']) {
-            return Some(format!("{prefix}:{text}"));
-        }
-        let is_own = text
-            .strip_prefix(prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']));
-        (is_own || others == OtherNames::Taken).then(|| text.to_owned())
-    };
+    let full = |text: &str| if prefix.is_empty() { None } else { full(prefix, text, others) };
     let given = |key: &str| image.annotations.get(key).filter(|text| !text.is_empty());
     match given(IMAGE_NAME) {
         // containerd's own annotation has a full name or none.

@@ -8,11 +8,11 @@ use berth_types::{
 };
 
 use super::{Layer, Unpack, Waiting, exists};
-use crate::hold::unique;
+use crate::content::UNCOMPRESSED;
+use crate::hold::{present, unique};
 use crate::progress::{Object, Reported, Reporter, State};
 
 const SNAPSHOT_REF: &str = "containerd.io/snapshot.ref";
-const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// The capability of a snapshotter whose layers can be filled before those below them: `rebase`, and a differ that
 /// says when that cannot be done.
@@ -79,10 +79,7 @@ impl<'a> Work<'a> {
         let (leases, lease, snapshotter) = &self.hold;
         let Some(lease) = lease else { return Ok(()) };
         let resource = LeaseResource { id: chain.to_string(), kind: format!("snapshots/{snapshotter}") };
-        match leases.add_resource(lease, resource).await {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            result => result,
-        }
+        present(leases.add_resource(lease, resource).await)
     }
 
     pub(super) fn report(&self, layer: &Layer) -> Reported {
