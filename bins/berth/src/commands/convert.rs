@@ -1,7 +1,6 @@
 //! `image convert`: the same image with its layers compressed in another way.
 
 use berth_archive::Compression;
-use berth_types::{ImageName, ImageRef};
 use clap::Args;
 
 use crate::context::Context;
@@ -31,7 +30,7 @@ impl Convert {
             _ => return Err(Failure::new("into what? --zstd or --gzip")),
         };
         let source = context.image(&self.source).await?.name;
-        let target: ImageName = self.target.parse::<ImageRef>()?.to_string().parse()?;
+        let target = super::manifest::name(&self.target)?;
         let made = berth_transfer::convert(&*context.client, context.scope(), &source, &target, compression);
         output::line(made.await?.target.digest.as_str())?;
         Ok(0)

@@ -109,8 +109,9 @@ impl Search {
         let hits = registries().search(&registry, term, self.limit).await?;
         let mut rows = Vec::with_capacity(hits.len());
         for hit in hits {
-            let name = if registry == DEFAULT { hit.name } else { format!("{registry}/{}", hit.name) };
-            let mut description: String = hit.description.chars().filter(|c| !c.is_control()).collect();
+            let name = shown(&hit.name);
+            let name = if registry == DEFAULT { name } else { format!("{registry}/{name}") };
+            let mut description = shown(&hit.description);
             if !self.no_trunc && description.chars().count() > 45 {
                 description = description.chars().take(44).chain(['…']).collect();
             }
@@ -121,6 +122,11 @@ impl Search {
         table::print(&rows, self.format.as_deref(), TABLE, HEADS)?;
         Ok(0)
     }
+}
+
+/// What a registry says, without what a terminal would obey.
+fn shown(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).collect()
 }
 
 fn from_stdin() -> Result<String, Failure> {

@@ -101,7 +101,7 @@ impl Manifest {
 }
 
 /// The full name of an image.
-fn name(text: &str) -> Result<ImageName, Failure> {
+pub(super) fn name(text: &str) -> Result<ImageName, Failure> {
     Ok(text.parse::<ImageRef>()?.to_string().parse()?)
 }
 
