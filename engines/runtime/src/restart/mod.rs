@@ -10,11 +10,12 @@ mod start;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_core::Scope;
 use berth_types::filter::Filters;
 use berth_types::{
-    Container, ErrorKind, KillTarget, Namespace, ProcessRef, ProcessState, ProcessStatus, Result,
+    Container, Error, ErrorKind, KillTarget, Namespace, ProcessRef, ProcessState, ProcessStatus, Result,
 };
 use futures::future::join_all;
 use tokio::time::{MissedTickBehavior, interval};
@@ -63,6 +64,9 @@ impl Unstarted {
         Self { before, now: Mutex::default() }
     }
 }
+
+/// How long a killed process may take to end: one that cannot must not hold up the looks after the others.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Looks at every container again and again.
 pub(crate) async fn watch(runtime: &Runtime) {
@@ -175,7 +179,13 @@ fn wants(container: &Container, state: Option<&ProcessState>) -> bool {
 async fn end(tasks: &Arc<dyn berth_core::Tasks>, container: &Container) -> Result<()> {
     let process = ProcessRef::init(container.id.clone());
     let killed = match tasks.kill(&process, KILL, KillTarget::All).await {
-        Ok(()) => tasks.wait(&process).await.map(|_| ()),
+        Ok(()) => match tokio::time::timeout(ENDING, tasks.wait(&process)).await {
+            Ok(ended) => ended.map(|_| ()),
+            Err(_) => Err(Error::deadline_exceeded(format!(
+                "container {} was killed and does not end",
+                container.id
+            ))),
+        },
         failed => failed,
     };
     match (tasks.delete(&container.id).await, killed) {
