@@ -153,6 +153,10 @@ impl Networks {
             };
         }
         write(&file, &network)?;
+        // Networks are made by people and outlive the power; endpoints are on the way of a container's start.
+        File::open(&file)
+            .and_then(|file| file.sync_all())
+            .map_err(|error| Error::io(format!("cannot sync {}", file.display()), error))?;
         Ok(network)
     }
 
@@ -255,6 +259,8 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option
     match fs::read(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(format!("cannot read {}", path.display()), error)),
+        // What a power cut leaves of a record that was just written. What it named is gone with the power too.
+        Ok(bytes) if bytes.is_empty() => Ok(None),
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| {
             Error::data_loss(format!("{} cannot be understood", path.display())).caused_by(error)
         }),
