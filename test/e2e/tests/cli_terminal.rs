@@ -69,6 +69,18 @@ fn the_terminal_is_restored_when_a_signal_ends_the_command() {
 }
 
 #[test]
+fn the_terminal_is_restored_when_no_password_is_given() {
+    let Ok(cli) = Cli::start() else { return };
+    let Ok(pty) = Pty::start(&cli.words("login -u somebody 127.0.0.1:1")) else { return };
+    pty.expect("Password: ");
+    pty.send("secret\u{3}");
+    let (status, shown, cooked) = pty.wait();
+    assert!(!status.success() && shown.contains("no password was given"), "{shown}");
+    assert!(cooked && !shown.contains("secret"), "{shown}");
+    cli.finish();
+}
+
+#[test]
 fn an_exec_has_a_terminal_of_its_own() {
     let Ok(cli) = Cli::start() else { return };
     cli.sleeper("one", "");

@@ -4,7 +4,7 @@ use std::io::{BufRead, Read, Write};
 
 use berth_registry::{Credentials, Secret, registry_name};
 use clap::Args;
-use rustix::termios::{LocalModes, OptionalActions, isatty, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, isatty, tcgetattr, tcsetattr};
 use serde_json::json;
 
 use super::pull::registries;
@@ -146,17 +146,27 @@ fn ask(question: &str) -> Result<String, Failure> {
     Ok(answer.trim_end_matches(['\n', '\r']).to_owned())
 }
 
-/// The same without showing what is typed.
+/// The same without showing what is typed. Ctrl-C ends the line instead of this program, which could not bring the
+/// echo back any more.
 fn ask_hidden(question: &str) -> Result<String, Failure> {
+    const CTRL_C: u8 = 3;
     if !isatty(std::io::stdin()) {
         return Err(Failure::new("this is no terminal: use --username and --password-stdin"));
     }
     let before = tcgetattr(std::io::stdin()).map_err(std::io::Error::from)?;
     let mut hidden = before.clone();
-    hidden.local_modes.remove(LocalModes::ECHO);
+    hidden.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+    hidden.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
     tcsetattr(std::io::stdin(), OptionalActions::Drain, &hidden).map_err(std::io::Error::from)?;
-    let answer = ask(question);
+    eprint!("{question}");
+    // A terminal gives a whole line at once, and none is longer.
+    let mut line = [0; 4096];
+    let read = rustix::io::read(std::io::stdin(), &mut line);
     tcsetattr(std::io::stdin(), OptionalActions::Drain, &before).map_err(std::io::Error::from)?;
     eprintln!();
-    answer
+    let line = &line[..read.map_err(std::io::Error::from)?];
+    if line.contains(&CTRL_C) {
+        return Err(Failure::new("no password was given"));
+    }
+    Ok(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']).to_owned())
 }

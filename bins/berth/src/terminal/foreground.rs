@@ -25,11 +25,16 @@ pub(crate) fn awaited(
 ) -> impl Future<Output = Result<Exit>> + use<> {
     let (tasks, process) = (Arc::clone(tasks), process.clone());
     let asking = tokio::spawn(async move {
-        let mut lost: Option<Instant> = None;
+        let mut lost = Instant::now();
         loop {
+            let asked = Instant::now();
             match tasks.wait(&process).await {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    if lost.get_or_insert_with(Instant::now).elapsed() > ABSENCE {
+                    // A daemon that let us wait was there until now.
+                    if asked.elapsed() > AGAIN {
+                        lost = Instant::now();
+                    }
+                    if lost.elapsed() > ABSENCE {
                         return Err(error);
                     }
                     tokio::time::sleep(AGAIN).await;
