@@ -95,7 +95,16 @@ impl Pty {
         let ended = wait::Watched::open(self.child.id()).is_none_or(|one| one.ends_within(wait::SOON / 2));
         assert!(ended, "the program goes on; it showed {:?}", self.shown());
         let status = self.child.wait().expect("it is our child");
-        (status, self.shown(), self.is_cooked())
+        let cooked = self.is_cooked();
+        (status, self.all_shown(), cooked)
+    }
+
+    /// What was shown until now: what the reader still has to read comes before a mark of our own.
+    fn all_shown(&self) -> String {
+        const MARK: &str = "\u{1}all\u{1}";
+        let mark = MARK.as_bytes();
+        rustix::io::write(&self.slave, mark).expect("a terminal can be written to");
+        wait::until("the mark", wait::SOON, || self.shown().strip_suffix(MARK).map(str::to_owned))
     }
 
     fn listen(&self) {
