@@ -23,12 +23,12 @@ use crate::catalog::{DifferSource, Differs, Own, RuntimeDetails};
 use crate::command::Source;
 use crate::config::Config;
 use crate::introspection::{Parts, ready};
-use crate::inventory::{inventory, needed};
+use crate::inventory::{RESTART_MONITOR, inventory, needed};
 use crate::notify::Notify;
 use crate::parts::{named, snapshotters};
 use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
-use crate::{identity, log, parts, proxy, reload, report};
+use crate::{figures, identity, log, parts, proxy, reload, report};
 
 /// Threads that serve. One would do for most; with two a large answer does not hold up a small one.
 const WORKERS: usize = 2;
@@ -80,11 +80,16 @@ async fn serve(
 ) -> Result<()> {
     let mut signals = Signals::catch()?;
     let notify = Notify::new(std::env::var_os("NOTIFY_SOCKET").as_deref());
-    let daemon = tokio::select! {
+    let mut daemon = tokio::select! {
         daemon = Daemon::open(&config, open_files) => daemon?,
         () = signals.stop() => return Ok(()),
     };
+    let figures = figures::listen(&config).await?;
     let listeners = listen(&config)?;
+    if let Some(listener) = figures {
+        let containers = !config.plugins.cgroups.no_prometheus;
+        daemon.monitors.spawn(figures::serve(listener, daemon.catalog.clone(), containers));
+    }
     notify.ready();
     tracing::info!("{} successfully booted in {:.6}s", source.identity.name, began.elapsed().as_secs_f64());
 
@@ -127,6 +132,7 @@ struct Daemon {
     metadata: Arc<Metadata>,
     runtime: Arc<Runtime>,
     catalog: Arc<dyn Catalog>,
+    /// What goes on beside the requests.
     monitors: JoinSet<()>,
 }
 
@@ -169,7 +175,7 @@ impl Daemon {
         introspection.require(&config.required_plugins)?;
 
         let mut monitors = JoinSet::new();
-        if !disabled_plugins.iter().any(|uri| uri == "io.containerd.monitor.container.v1.restart") {
+        if !disabled_plugins.iter().any(|uri| uri == RESTART_MONITOR) {
             monitors.spawn(runtime.clone().restart_monitor());
         }
         let catalog = Own {

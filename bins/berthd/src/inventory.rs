@@ -6,6 +6,7 @@ use berth_oci::image::host_platform;
 use berth_types::{PluginInfo, PluginState};
 
 use crate::config::Config;
+use crate::figures;
 use crate::introspection::{plugin_uri, ready};
 
 const CONTENT: &str = "io.containerd.content.v1";
@@ -47,7 +48,7 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 12] = [
+const LATER: [(&str, &str); 11] = [
     ("io.containerd.cri.v1", "images"),
     ("io.containerd.cri.v1", "runtime"),
     (GRPC, "cri"),
@@ -59,8 +60,10 @@ const LATER: [(&str, &str); 12] = [
     ("io.containerd.nri.v1", "nri"),
     ("io.containerd.sandbox.controller.v1", "shim"),
     ("io.containerd.sandbox.store.v1", "local"),
-    ("io.containerd.server.v1", "metrics"),
 ];
+
+/// The restart monitor's name in `disabled_plugins`.
+pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Records of everything but the open sets, which tell of themselves.
 pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
@@ -76,6 +79,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         task(),
         ready("io.containerd.warning.v1", "deprecations", &[]),
         ready("io.containerd.server.v1", "grpc", &[GRPC]),
+        metrics(config),
         ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
         ready("io.containerd.streaming.v1", "manager", &[METADATA]),
         ready(
@@ -102,7 +106,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
 pub(crate) fn needed(config: &Config) -> Vec<&String> {
     let all = inventory(config);
     let needed = |uri: &&String| {
-        **uri != "io.containerd.monitor.container.v1.restart"
+        ![RESTART_MONITOR, figures::URI].contains(&&***uri)
             && all.iter().any(|one| one.state == PluginState::Ready && plugin_uri(one) == **uri)
     };
     config.disabled_plugins.iter().filter(needed).collect()
@@ -119,6 +123,14 @@ fn metadata(config: &Config) -> PluginInfo {
     let mut record = ready(METADATA, "bolt", &[CONTENT, EVENT, SNAPSHOTTER]);
     let policy = config.plugins.metadata.content_sharing_policy.clone();
     record.exports.insert("policy".to_owned(), policy);
+    record
+}
+
+fn metrics(config: &Config) -> PluginInfo {
+    let mut record = ready("io.containerd.server.v1", "metrics", &[]);
+    if config.plugins.metrics.address.is_empty() {
+        record.state = PluginState::Skipped("no address is configured: skip plugin".to_owned());
+    }
     record
 }
 

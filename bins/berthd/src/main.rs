@@ -7,6 +7,7 @@ mod catalog;
 mod command;
 mod config;
 mod daemon;
+mod figures;
 mod identity;
 mod introspection;
 mod inventory;

@@ -51,7 +51,7 @@ const PLUGIN_DIR: &str = "plugin_dir";
 const SCHED_CORE: &str = "sched_core";
 
 /// Plugins of containerd whose tables berthd keeps and does not read, or whose name tells it something.
-const KEPT: [&str; 34] = [
+const KEPT: [&str; 33] = [
     "io.containerd.content.v1.content",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -74,7 +74,6 @@ const KEPT: [&str; 34] = [
     "io.containerd.sandbox.store.v1.local",
     "io.containerd.server.v1.debug",
     "io.containerd.server.v1.grpc-tcp",
-    "io.containerd.server.v1.metrics",
     "io.containerd.service.v1.tasks-service",
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.blockfile",

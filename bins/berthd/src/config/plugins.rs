@@ -26,6 +26,8 @@ pub(crate) struct Plugins {
     pub(crate) task: Task,
     #[serde(rename = "io.containerd.server.v1.grpc")]
     pub(crate) grpc: GrpcServer,
+    #[serde(rename = "io.containerd.server.v1.metrics")]
+    pub(crate) metrics: MetricsServer,
     #[serde(rename = "io.containerd.server.v1.ttrpc")]
     pub(crate) ttrpc: TtrpcServer,
     #[serde(rename = "io.containerd.service.v1.diff-service")]
@@ -107,6 +109,14 @@ pub(crate) struct GrpcServer {
     pub(crate) max_send_message_size: usize,
 }
 
+/// Figures over HTTP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MetricsServer {
+    /// Where: `HOST:PORT`; empty for nowhere.
+    pub(crate) address: String,
+}
+
 /// The shims' socket; without an address it is beside the clients'.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -146,6 +156,7 @@ impl Plugins {
             cgroups: Cgroups::default(),
             task: Task::default(),
             grpc: GrpcServer { address: identity.address.to_owned(), ..GrpcServer::default() },
+            metrics: MetricsServer::default(),
             ttrpc: TtrpcServer::default(),
             diff: DiffService::default(),
             shim: Shim::default(),

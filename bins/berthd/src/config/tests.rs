@@ -83,7 +83,7 @@ fn version_two_becomes_version_four_as_containerd_does_it() {
          [plugins.'io.containerd.grpc.v1.cri'.cni]\n bin_dir = '/b'\n",
     )
     .unwrap();
-    let Plugins { grpc, ttrpc, restart, cgroups, shim, others, .. } = &config.plugins;
+    let Plugins { grpc, metrics, ttrpc, restart, cgroups, shim, others, .. } = &config.plugins;
     assert_eq!((grpc.address.as_str(), grpc.uid, grpc.gid), ("/x/d.sock", 0, 7));
     assert_eq!((ttrpc.address.as_str(), ttrpc.gid), ("", 7));
     assert_eq!(restart.interval, GoDuration::from_secs(3));
@@ -99,7 +99,7 @@ fn version_two_becomes_version_four_as_containerd_does_it() {
     };
     assert_eq!(other("io.containerd.server.v1.grpc-tcp", &["address"]), "127.0.0.1:1".into());
     assert_eq!(other("io.containerd.server.v1.debug", &["address"]), "/x/debug.sock".into());
-    assert_eq!(other("io.containerd.server.v1.metrics", &["address"]), "127.0.0.1:2".into());
+    assert_eq!(metrics.address, "127.0.0.1:2");
     assert_eq!(other("io.containerd.cri.v1.images", &["pinned_images", "sandbox"]), "p".into());
     assert_eq!(other("io.containerd.cri.v1.images", &["snapshotter"]), "s".into());
     assert_eq!(other("io.containerd.cri.v1.runtime", &["enable_cdi"]), true.into());
