@@ -8,7 +8,7 @@ use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
     Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers,
 };
-use berth_diff::Walking;
+use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
 use berth_registry::Registries;
 use berth_runtime::{Exchange, Runtime};
@@ -32,6 +32,8 @@ pub(crate) struct Own {
 /// The differs in the order in which they are tried.
 pub(crate) struct Differs {
     pub(crate) order: Vec<DifferSource>,
+    /// Programs for layers that cannot be unpacked as they are.
+    pub(crate) processors: Arc<[Processor]>,
     /// Whether every layer has to be on disk before the answer.
     pub(crate) sync: bool,
 }
@@ -57,7 +59,10 @@ impl Catalog for Own {
 
     fn differ(&self, scope: &Scope) -> Arc<dyn Differ> {
         let order = self.differs.order.iter().map(|source| match source {
-            DifferSource::Walking => Arc::new(Walking::new(self.metadata.content(scope))) as Arc<dyn Differ>,
+            DifferSource::Walking => {
+                let walking = Walking::new(self.metadata.content(scope));
+                Arc::new(walking.with_processors(self.differs.processors.clone())) as Arc<dyn Differ>
+            }
             DifferSource::Remote(client) => proxy::differ(client, scope),
         });
         Arc::new(Ordered { order: order.collect(), sync: self.differs.sync })

@@ -242,7 +242,12 @@ fn differs(config: &Config) -> Result<Differs> {
             format!("needed differ not loaded: {name}; walking and [proxy_plugins] are there")
         }),
     });
-    Ok(Differs { order: order.collect::<Result<_>>()?, sync: diff.sync_fs })
+    let processors = config.stream_processors.iter().map(|(id, processor)| processor.named(id));
+    Ok(Differs {
+        order: order.collect::<Result<_>>()?,
+        processors: processors.collect::<Result<Vec<_>>>()?.into(),
+        sync: diff.sync_fs,
+    })
 }
 
 fn differ_records(differs: &Differs) -> Vec<berth_types::PluginInfo> {
@@ -320,9 +325,6 @@ fn unused(config: &Config) -> Vec<String> {
         .into_iter()
         .map(|uri| format!("{uri} is disabled in the config, and runs: the daemon cannot do without it"))
         .collect();
-    if !config.stream_processors.is_empty() {
-        warnings.push("stream_processors are kept in the config, and not run yet".to_owned());
-    }
     if config.plugins.metadata.no_sync {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
     }

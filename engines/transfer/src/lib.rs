@@ -26,6 +26,7 @@ mod recompress;
 mod service;
 mod tar;
 mod unpack;
+mod verify;
 
 pub use convert::convert;
 pub use export::{Exported, Without, export};
@@ -41,3 +42,4 @@ pub use pull::{Metadata, Pull, Pulled, pull};
 pub use push::{Push, push};
 pub use service::Service;
 pub use unpack::{Unpack, Unpacked, unpack};
+pub use verify::Verifiers;
