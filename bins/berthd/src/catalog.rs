@@ -12,7 +12,7 @@ use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
 use berth_registry::Registries;
 use berth_runtime::{Exchange, Runtime};
-use berth_transfer::Service;
+use berth_transfer::{Service, Settings};
 use berth_types::{Any, Descriptor, Error, ErrorKind, Result, SnapshotterName};
 
 use crate::introspection::{Details, Parts};
@@ -27,6 +27,7 @@ pub(crate) struct Own {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) introspection: Arc<Parts>,
     pub(crate) registries: Registries,
+    pub(crate) transfers: Settings,
 }
 
 /// The differs in the order in which they are tried.
@@ -90,7 +91,8 @@ impl Catalog for Own {
 
     fn transfers(&self, scope: &Scope) -> Option<Arc<dyn Transfers>> {
         let (catalog, registries) = (Arc::new(self.clone()), self.registries.clone());
-        Some(Arc::new(Service::new(catalog, scope.clone(), registries)))
+        let service = Service::new(catalog, scope.clone(), registries);
+        Some(Arc::new(service.with_settings(self.transfers.clone())))
     }
 
     fn introspection(&self) -> Arc<dyn Introspection> {

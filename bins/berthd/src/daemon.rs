@@ -140,6 +140,9 @@ impl Daemon {
 
         let (opened, mut records) = snapshotters(config).open(root, disabled_plugins);
 
+        let known = |name: &str| opened.contains_key(name);
+        let transfers = config.plugins.transfer.settings(&known, &config.plugins.diff.default)?;
+
         let metadata = Metadata::open(
             &root.join("io.containerd.metadata.v1.bolt/meta.redb"),
             berth_metadata::Parts {
@@ -178,8 +181,8 @@ impl Daemon {
             runtime: runtime.clone(),
             exchange,
             introspection: Arc::new(introspection),
-            // Credentials are the clients'; the daemon has none of its own.
-            registries: Registries::new(berth_registry::Config::system(None)),
+            registries: Registries::new(config.plugins.transfer.registries()),
+            transfers,
         };
         Ok(Self { metadata, runtime, catalog: Arc::new(catalog), monitors })
     }

@@ -90,6 +90,30 @@ fn the_command_line_asks_the_daemons_verifiers_and_a_missing_folder_blocks() {
     daemon.finish();
 }
 
+#[test]
+fn images_are_unpacked_and_found_where_the_daemons_configuration_says() {
+    let places = Scratch::new();
+    let table = "[plugins.'io.containerd.transfer.v1.local']";
+    let config = format!(
+        "{table}\n  config_path = {:?}\n  max_concurrent_downloads = 1\n  max_concurrent_unpacks = 1\n  \
+         [[plugins.'io.containerd.transfer.v1.local'.unpack_config]]\n    snapshotter = 'native'\n",
+        places.folder()
+    );
+    let Ok(daemon) = Daemon::with(Kind::Berth, Setup { config, ..Setup::default() }) else { return };
+    let (standin, name) = registry();
+    // A name that leads nowhere without the folder of the configuration.
+    let folder = places.path("r.test");
+    fs::create_dir(&folder).expect("the scratch folder takes a folder");
+    fs::write(folder.join("hosts.toml"), format!("server = 'http://{}'\n", standin.address()))
+        .expect("the folder takes a file");
+    let refused = ctr(&daemon, "images pull --snapshotter overlayfs r.test/a/b:1").fails();
+    assert!(refused.contains("no unpack platforms defined"), "{refused}");
+    ctr(&daemon, "images pull --snapshotter native r.test/a/b:1").ok();
+    assert_eq!(ctr(&daemon, "snapshots --snapshotter native ls").ok().lines().count(), 2);
+    ctr(&daemon, &format!("images pull --plain-http --snapshotter native {name}")).ok();
+    daemon.finish();
+}
+
 /// A cipher that a shell has: every byte of the layer is turned.
 const TURN: &str = "tr '\\000-\\377' '\\200-\\377\\000-\\177'";
 

@@ -51,7 +51,7 @@ const PLUGIN_DIR: &str = "plugin_dir";
 const SCHED_CORE: &str = "sched_core";
 
 /// Plugins of containerd whose tables berthd keeps and does not read, or whose name tells it something.
-const KEPT: [&str; 33] = [
+const KEPT: [&str; 32] = [
     "io.containerd.content.v1.content",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -84,7 +84,6 @@ const KEPT: [&str; 33] = [
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.streaming.v1.manager",
     "io.containerd.tracing.processor.v1.otlp",
-    "io.containerd.transfer.v1.local",
 ];
 
 /// The keys of every table that is known.

@@ -14,6 +14,7 @@ mod merge;
 mod migrate;
 mod nearest;
 mod plugins;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

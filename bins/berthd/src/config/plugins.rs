@@ -7,6 +7,7 @@ use berth_snapshot::{native, overlayfs};
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
+use super::transfer::TransferLocal;
 use crate::identity::Identity;
 
 /// `[plugins]`.
@@ -38,6 +39,8 @@ pub(crate) struct Plugins {
     pub(crate) native: native::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.overlayfs")]
     pub(crate) overlayfs: overlayfs::Config,
+    #[serde(rename = "io.containerd.transfer.v1.local")]
+    pub(crate) transfer: TransferLocal,
     /// Whatever is not ours, or not yet: kept for `config dump`, and for the part that will read it.
     #[serde(flatten)]
     pub(crate) others: BTreeMap<String, toml::Value>,
@@ -182,6 +185,7 @@ impl Plugins {
             shim: Shim::default(),
             native: native::Config::default(),
             overlayfs: overlayfs::Config::default(),
+            transfer: TransferLocal::default(),
             others: BTreeMap::new(),
         }
     }
