@@ -23,6 +23,7 @@ mod pace;
 mod registries;
 mod repository;
 mod retry;
+mod session;
 mod upload;
 
 pub use account::{Hit, registry_name};
