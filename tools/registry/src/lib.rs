@@ -20,6 +20,7 @@ mod exchange;
 mod explain;
 mod hosts;
 mod pace;
+mod referrers;
 mod registries;
 mod repository;
 mod retry;
