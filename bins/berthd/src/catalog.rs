@@ -8,11 +8,11 @@ use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
     Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers,
 };
-use berth_diff::Walking;
+use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
 use berth_registry::Registries;
 use berth_runtime::{Exchange, Runtime};
-use berth_transfer::Service;
+use berth_transfer::{Service, Settings};
 use berth_types::{Any, Descriptor, Error, ErrorKind, Result, SnapshotterName};
 
 use crate::introspection::{Details, Parts};
@@ -27,11 +27,14 @@ pub(crate) struct Own {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) introspection: Arc<Parts>,
     pub(crate) registries: Registries,
+    pub(crate) transfers: Settings,
 }
 
 /// The differs in the order in which they are tried.
 pub(crate) struct Differs {
     pub(crate) order: Vec<DifferSource>,
+    /// Programs for layers that cannot be unpacked as they are.
+    pub(crate) processors: Arc<[Processor]>,
     /// Whether every layer has to be on disk before the answer.
     pub(crate) sync: bool,
 }
@@ -57,7 +60,10 @@ impl Catalog for Own {
 
     fn differ(&self, scope: &Scope) -> Arc<dyn Differ> {
         let order = self.differs.order.iter().map(|source| match source {
-            DifferSource::Walking => Arc::new(Walking::new(self.metadata.content(scope))) as Arc<dyn Differ>,
+            DifferSource::Walking => {
+                let walking = Walking::new(self.metadata.content(scope));
+                Arc::new(walking.with_processors(self.differs.processors.clone())) as Arc<dyn Differ>
+            }
             DifferSource::Remote(client) => proxy::differ(client, scope),
         });
         Arc::new(Ordered { order: order.collect(), sync: self.differs.sync })
@@ -85,7 +91,8 @@ impl Catalog for Own {
 
     fn transfers(&self, scope: &Scope) -> Option<Arc<dyn Transfers>> {
         let (catalog, registries) = (Arc::new(self.clone()), self.registries.clone());
-        Some(Arc::new(Service::new(catalog, scope.clone(), registries)))
+        let service = Service::new(catalog, scope.clone(), registries);
+        Some(Arc::new(service.with_settings(self.transfers.clone())))
     }
 
     fn introspection(&self) -> Arc<dyn Introspection> {

@@ -146,6 +146,9 @@ impl Daemon {
 
         let (opened, mut records) = snapshotters(config).open(root, disabled_plugins);
 
+        let known = |name: &str| opened.contains_key(name);
+        let transfers = config.plugins.transfer.settings(&known, &config.plugins.diff.default)?;
+
         let metadata = Metadata::open(
             &root.join("io.containerd.metadata.v1.bolt/meta.redb"),
             berth_metadata::Parts {
@@ -184,8 +187,8 @@ impl Daemon {
             runtime: runtime.clone(),
             exchange,
             introspection: Arc::new(introspection),
-            // Credentials are the clients'; the daemon has none of its own.
-            registries: Registries::new(berth_registry::Config::system(None)),
+            registries: Registries::new(config.plugins.transfer.registries()),
+            transfers,
         };
         Ok(Self { metadata, runtime, catalog: Arc::new(catalog), monitors })
     }
@@ -248,7 +251,12 @@ fn differs(config: &Config) -> Result<Differs> {
             format!("needed differ not loaded: {name}; walking and [proxy_plugins] are there")
         }),
     });
-    Ok(Differs { order: order.collect::<Result<_>>()?, sync: diff.sync_fs })
+    let processors = config.stream_processors.iter().map(|(id, processor)| processor.named(id));
+    Ok(Differs {
+        order: order.collect::<Result<_>>()?,
+        processors: processors.collect::<Result<Vec<_>>>()?.into(),
+        sync: diff.sync_fs,
+    })
 }
 
 fn differ_records(differs: &Differs) -> Vec<berth_types::PluginInfo> {
@@ -326,9 +334,6 @@ fn unused(config: &Config) -> Vec<String> {
         .into_iter()
         .map(|uri| format!("{uri} is disabled in the config, and runs: the daemon cannot do without it"))
         .collect();
-    if !config.stream_processors.is_empty() {
-        warnings.push("stream_processors are kept in the config, and not run yet".to_owned());
-    }
     if config.plugins.metadata.no_sync {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use berth_oci::image::host_platform;
+use berth_transfer::Verifiers;
 use berth_types::{PluginInfo, PluginState};
 
 use crate::config::Config;
@@ -48,22 +49,22 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 11] = [
+const LATER: [(&str, &str); 10] = [
     ("io.containerd.cri.v1", "images"),
     ("io.containerd.cri.v1", "runtime"),
     (GRPC, "cri"),
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
     (GRPC, "sandboxes"),
-    ("io.containerd.image-verifier.v1", "bindir"),
     ("io.containerd.mount-manager.v1", "bolt"),
     ("io.containerd.nri.v1", "nri"),
     ("io.containerd.sandbox.controller.v1", "shim"),
     ("io.containerd.sandbox.store.v1", "local"),
 ];
 
-/// The restart monitor's name in `disabled_plugins`.
+/// Parts without which the daemon can do, by their names in `disabled_plugins`.
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
+const VERIFIER: &str = "io.containerd.image-verifier.v1.bindir";
 
 /// Records of everything but the open sets, which tell of themselves.
 pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
@@ -74,6 +75,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         gc(config),
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
+        verifier(config),
         restart(),
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
         task(),
@@ -85,7 +87,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready(
             "io.containerd.transfer.v1",
             "local",
-            &["io.containerd.lease.v1", METADATA, DIFFER, SNAPSHOTTER],
+            &["io.containerd.lease.v1", METADATA, DIFFER, Verifiers::KIND, SNAPSHOTTER],
         ),
     ];
     records.extend(BASES.map(|(id, requires)| ready(SERVICE, id, requires)));
@@ -97,7 +99,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
     }));
     records.retain(|record| {
         let disabled = config.disabled_plugins.contains(&plugin_uri(record));
-        !disabled || !matches!(record.state, PluginState::Skipped(_))
+        let goes = matches!(record.state, PluginState::Skipped(_)) || record.kind == Verifiers::KIND;
+        !disabled || !goes
     });
     records
 }
@@ -106,7 +109,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
 pub(crate) fn needed(config: &Config) -> Vec<&String> {
     let all = inventory(config);
     let needed = |uri: &&String| {
-        ![RESTART_MONITOR, figures::URI].contains(&&***uri)
+        ![RESTART_MONITOR, VERIFIER, figures::URI].contains(&uri.as_str())
             && all.iter().any(|one| one.state == PluginState::Ready && plugin_uri(one) == **uri)
     };
     config.disabled_plugins.iter().filter(needed).collect()
@@ -144,6 +147,13 @@ fn gc(config: &Config) -> PluginInfo {
         ("ScheduleDelay", gc.schedule_delay.to_string()),
     ];
     record.exports = facts.into_iter().map(|(name, fact)| (name.to_owned(), fact)).collect();
+    record
+}
+
+/// What the transfer engine reads, here and in the command line.
+fn verifier(config: &Config) -> PluginInfo {
+    let mut record = ready(Verifiers::KIND, Verifiers::ID, &[]);
+    record.exports = config.plugins.verifier.verifiers().exports();
     record
 }
 

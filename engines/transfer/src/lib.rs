@@ -26,6 +26,7 @@ mod recompress;
 mod service;
 mod tar;
 mod unpack;
+mod verify;
 
 pub use convert::convert;
 pub use export::{Exported, Without, export};
@@ -39,5 +40,6 @@ pub use platforms::Platforms;
 pub use progress::{Object, Progress, Reporter, State};
 pub use pull::{Metadata, Pull, Pulled, pull};
 pub use push::{Push, push};
-pub use service::Service;
+pub use service::{Architecture, Destination, Service, Settings};
 pub use unpack::{Unpack, Unpacked, unpack};
+pub use verify::Verifiers;

@@ -32,6 +32,7 @@ use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
 use crate::tar::CHUNK;
 use crate::unpack::{Arrivals, Unpack, Unpacked, arriving};
+use crate::verify::Verifiers;
 
 /// The label that says where content came from, followed by the registry.
 pub(crate) const SOURCE: &str = "containerd.io/distribution.source.";
@@ -122,6 +123,9 @@ pub async fn pull(
     report.whole(State::Transferring);
     let target = repository.resolve(&request.reference).await?;
     report.whole(State::Complete);
+    if let Some(verifiers) = Verifiers::of(catalog).await? {
+        verifiers.judge(&request.reference, &target).await?;
+    }
     let hold = Hold::begin(catalog, scope).await?;
     let rest = Rest::of(catalog, scope, &name)?;
     let pulled = pull_held(catalog, hold.scope(), &repository, request, name, target).await;

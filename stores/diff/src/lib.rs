@@ -15,6 +15,7 @@
 mod apply;
 mod compare;
 mod mounted;
+mod processor;
 mod source;
 mod walking;
 mod xattr;
@@ -22,4 +23,5 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use processor::Processor;
 pub use walking::Walking;

@@ -12,31 +12,42 @@ use tokio::runtime::Handle;
 use crate::apply::{self, Layer};
 use crate::compare;
 use crate::mounted;
+use crate::processor::{self, Processor};
 use crate::source::Source;
 
 /// The differ that walks trees. It keeps nothing between two calls.
 #[derive(Clone)]
 pub struct Walking {
     content: Arc<dyn ContentStore>,
+    processors: Arc<[Processor]>,
 }
 
 impl Walking {
     /// A differ over the blobs of `content`, which also gets the layers that it makes.
     pub fn new(content: Arc<dyn ContentStore>) -> Self {
-        Self { content }
+        Self { content, processors: Arc::new([]) }
+    }
+
+    /// The same with programs for layers that cannot be unpacked as they are.
+    #[must_use]
+    pub fn with_processors(self, processors: Arc<[Processor]>) -> Self {
+        Self { processors, ..self }
     }
 }
 
 #[async_trait]
 impl Differ for Walking {
     async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
-        check_layer(&request.layer.media_type)?;
+        processor::chain(&self.processors, &request.layer.media_type)?;
         let blob = self.content.reader(&request.layer.digest).await?;
         let source = Source::new(blob, Handle::current());
         let cancelled = Arc::new(AtomicBool::new(false));
         let guard = CancelOnDrop(Arc::clone(&cancelled));
+        let processors = Arc::clone(&self.processors);
         let work = move || {
             let name = request.layer.digest.to_string();
+            let chain = processor::chain(&processors, &request.layer.media_type)?;
+            let source = processor::through(source, &chain, &request.payloads)?;
             let layer = Layer { name: &name, source, cancelled: &cancelled, sync: request.sync };
             mounted::for_writing(&request.mounts, |root, whiteouts| apply::apply(layer, root, whiteouts))
         };
@@ -70,7 +81,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Refuses what is not a layer that can be unpacked as it is. How it is compressed is told by its first
 /// bytes, because many layers are labelled wrongly.
-fn check_layer(media_type: &str) -> Result<()> {
+pub(crate) fn check_layer(media_type: &str) -> Result<()> {
     let (base, suffix) = media_type.split_once('+').unwrap_or((media_type, ""));
     let known = match base {
         media::OCI_LAYER | "application/vnd.oci.image.layer.nondistributable.v1.tar" => {

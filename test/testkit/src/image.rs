@@ -4,8 +4,7 @@ mod archive;
 mod layer;
 pub mod tar;
 
-pub use archive::Image;
-pub(crate) use archive::digest;
+pub use archive::{Image, digest};
 pub use layer::Layer;
 pub use tar::{Entry, Kind as EntryKind, Tar};
 

@@ -12,7 +12,7 @@ use crate::credentials::{self, Credentials};
 use crate::exchange::{self, Call};
 use crate::hosts::{Capability, Host};
 use crate::pace::Pace;
-use crate::registries::Registries;
+use crate::registries::{Registries, Waits};
 
 /// Bytes of a page of results.
 const PAGE: usize = 8 << 20;
@@ -116,7 +116,7 @@ impl Registries {
         );
         let url =
             url.map_err(|source| Error::invalid_argument("a term that cannot be sent").caused_by(source))?;
-        let sent = self.shared.foreign_client()?.get(url).send().await;
+        let sent = self.shared.foreign_client(Waits::ForAnswers)?.get(url).send().await;
         let mut response =
             sent.map_err(|error| exchange::unreachable(error).context("cannot search docker.io"))?;
         if !response.status().is_success() {

@@ -18,6 +18,8 @@ pub(crate) struct Failure {
     pub(crate) step: String,
     /// What came of it.
     pub(crate) outcome: String,
+    /// How long the host wants to be left alone.
+    pub(crate) pause: Option<std::time::Duration>,
 }
 
 impl Failure {

@@ -21,7 +21,7 @@ use crate::credentials::{self, Credentials, Secret};
 use crate::exchange::{self, same_origin};
 use crate::hosts::{Host, is_loopback};
 use crate::pace::Pace;
-use crate::registries::Shared;
+use crate::registries::{Shared, Waits};
 
 /// A token that does not say so is good for a minute, as the specification has it.
 const SHORT: Duration = Duration::from_mins(1);
@@ -210,7 +210,9 @@ impl Party<'_> {
     ) -> Result<Answer> {
         let shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
         let own = same_origin(&url, &self.host.base);
-        let client = if own { self.shared.client(self.host)? } else { self.shared.foreign_client()? };
+        let waits = Waits::ForAnswers;
+        let client =
+            if own { self.shared.client(self.host, waits)? } else { self.shared.foreign_client(waits)? };
         let mut request = client.request(method, url);
         if let Some(header) = authorization {
             request = request.header(AUTHORIZATION, header);

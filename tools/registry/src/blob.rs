@@ -21,13 +21,13 @@ use crate::exchange;
 use crate::pace::Pace;
 use crate::repository::Repository;
 
-/// Bytes of one part.
-const PART: u64 = 4 << 20;
+/// Bytes of one part, unless the configuration says otherwise.
+pub(crate) const PART: u64 = 4 << 20;
 
 /// A blob with less than this is not worth more than one connection.
 const LARGE: u64 = 4 * PART;
 
-/// Parts in memory, of all blobs that come at the same time.
+/// Parts of the usual size in memory, of all blobs that come at the same time.
 pub(crate) const AHEAD: usize = 6;
 
 /// A blob as it arrives.
@@ -57,7 +57,8 @@ impl Blob {
     pub(crate) async fn open(repository: Repository, descriptor: Descriptor, offset: u64) -> Result<Self> {
         let size = descriptor.size;
         let parts = repository.shared().config.connections > 1 && size.saturating_sub(offset) >= LARGE;
-        let end = if parts { offset + PART } else { size };
+        let part = repository.shared().config.part.max(1);
+        let end = if parts { (offset + part).min(size) } else { size };
         let mut stream = Stream::new(repository, descriptor, offset, end);
         match stream.open().await {
             // Some hosts refuse what they could as well pass over.
@@ -100,9 +101,13 @@ impl Blob {
                 return Ok(None);
             }
             // No room ahead: then this one goes on by itself.
-            self.begun = (self.begun + PART).min(self.stream.size());
+            self.begun = (self.begun + self.part()).min(self.stream.size());
             self.stream.end = self.begun;
         }
+    }
+
+    fn part(&self) -> u64 {
+        self.stream.repository.shared().config.part.max(1)
     }
 
     /// Begins as many parts as there is room for.
@@ -110,8 +115,10 @@ impl Blob {
         let Stream { repository, descriptor, .. } = &self.stream;
         let shared = repository.shared();
         while self.begun < descriptor.size && self.ahead.len() + 1 < shared.config.connections {
-            let Ok(room) = std::sync::Arc::clone(&shared.room).try_acquire_owned() else { return };
-            let end = (self.begun + PART).min(descriptor.size);
+            let places = self.part().div_ceil(PART).min(AHEAD as u64) as u32;
+            let room = std::sync::Arc::clone(&shared.room).try_acquire_many_owned(places);
+            let Ok(room) = room else { return };
+            let end = (self.begun + self.part()).min(descriptor.size);
             let part = Stream::new(repository.clone(), descriptor.clone(), self.begun, end);
             self.ahead.push_back(Part { task: tokio::spawn(part.whole()), end, _room: room });
             self.begun = end;

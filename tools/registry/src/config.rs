@@ -35,6 +35,8 @@ pub struct Config {
     pub least: u64,
     /// Connections for one large blob, where its host heeds ranges.
     pub connections: usize,
+    /// Bytes of one part of a large blob.
+    pub part: u64,
     /// How often a request is repeated after a failure that can pass.
     pub retries: u32,
     /// The first pause before a repetition; each one is twice as long as that before.
@@ -56,6 +58,7 @@ impl Default for Config {
             read_timeout: Duration::from_mins(1),
             least: 64 << 10,
             connections: 4,
+            part: crate::blob::PART,
             retries: 4,
             pause: Duration::from_millis(250),
         }

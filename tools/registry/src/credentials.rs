@@ -52,7 +52,7 @@ pub enum Credentials {
 pub type Ask = Arc<dyn Fn(String) -> BoxFuture<'static, Result<Option<Credentials>>> + Send + Sync>;
 
 /// Bytes of `config.json`, and of a helper's answer.
-const LIMIT: u64 = 1 << 20;
+pub(crate) const LIMIT: u64 = 1 << 20;
 
 /// A helper may ask its user's keyring, but not for ever.
 const HELPER: Duration = Duration::from_secs(30);

@@ -1,6 +1,6 @@
 //! Docker's `config.json`, written: credentials come and go, everything else in it stays as it is.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use base64::Engine;
 use berth_types::{Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::credentials::{Credentials, key, program, run};
+use crate::credentials::{Credentials, LIMIT, key, program, run};
 
 /// Stores credentials where the file says that they are kept: with a helper, else in it. Answers where.
 pub(crate) async fn store(path: &Path, registry: &str, credentials: &Credentials) -> Result<String> {
@@ -79,11 +79,18 @@ fn auths(file: &mut Map<String, Value>) -> &mut Map<String, Value> {
 }
 
 fn read(path: &Path) -> Result<Map<String, Value>> {
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
+    let failed = |error| Error::io(format!("cannot read {}", path.display()), error);
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Map::new()),
-        Err(error) => return Err(Error::io(format!("cannot read {}", path.display()), error)),
+        Err(error) => return Err(failed(error)),
     };
+    let mut text = Vec::new();
+    file.take(LIMIT + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > LIMIT {
+        let text = format!("{} has more than {LIMIT} bytes and is not rewritten", path.display());
+        return Err(Error::resource_exhausted(text));
+    }
     serde_json::from_slice(&text).map_err(|source| {
         Error::invalid_argument(format!("{} is not a Docker configuration", path.display())).caused_by(source)
     })
@@ -122,6 +129,16 @@ mod tests {
 
     fn password(user: &str, text: &str) -> Credentials {
         Credentials::Password { user: user.into(), password: Secret::new(text) }
+    }
+
+    #[tokio::test]
+    async fn a_file_without_end_is_neither_read_nor_written() {
+        let scratch = testkit::Scratch::new();
+        let path = scratch.file("config.json", "{}");
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(LIMIT + 1).unwrap();
+        let error = store(&path, "r.test", &password("me", "word")).await.unwrap_err();
+        assert_eq!(error.kind(), berth_types::ErrorKind::ResourceExhausted);
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), LIMIT + 1);
     }
 
     #[tokio::test]

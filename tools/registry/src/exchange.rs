@@ -1,17 +1,25 @@
 //! One request to one host: authorization, redirects, repetitions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use berth_types::{Error, ErrorKind, Result};
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION};
 use reqwest::{Body, Method, Response, StatusCode, Url};
 
 use crate::attempt::{self, Failure};
 use crate::auth::Party;
+use crate::config::Config;
 use crate::pace::Pace;
+use crate::registries::Waits;
 use crate::retry;
 
 /// Addresses after the first.
 const MAX_REDIRECTS: usize = 10;
+
+/// A host that has all of a body may be silent for so many times as long as otherwise.
+const LOOKING: u32 = 5;
 
 /// Bytes of an error's body.
 const ERROR_BODY: usize = 64 << 10;
@@ -30,8 +38,37 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Content<'a> {
     Nothing,
     Whole(Bytes),
-    /// Made anew for the one time that it is sent.
-    Stream(&'a (dyn Fn() -> Body + Sync)),
+    /// Made anew for the one time that it is sent; it counts what has gone.
+    Stream(&'a (dyn Fn() -> Body + Sync), &'a Sent),
+}
+
+/// Bytes of a body that have been taken to be sent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Resolves once too little has gone for too long. A host that has all of it may take its time to look at it.
+    async fn stalled(&self, config: &Config, size: u64) -> Error {
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(config.read_timeout).await;
+            let sent = self.0.load(Ordering::Relaxed);
+            if sent >= size {
+                tokio::time::sleep(config.read_timeout.saturating_mul(LOOKING)).await;
+                return Error::unavailable("no answer in time to all that was sent");
+            }
+            if sent - before < config.least {
+                let seconds = config.read_timeout.as_secs_f32();
+                let went = sent - before;
+                return Error::unavailable(format!("too slow: it took {went} bytes in {seconds} s"));
+            }
+            before = sent;
+        }
+    }
 }
 
 impl Call<'_> {
@@ -45,7 +82,7 @@ impl Call<'_> {
 
     /// A stream is not repeated here: whoever has it begins its upload anew.
     fn repeats(&self) -> bool {
-        !matches!(self.body, Content::Stream(_))
+        !matches!(self.body, Content::Stream(..))
     }
 }
 
@@ -66,12 +103,15 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
                 if status.is_success() || call.answers.contains(&status) {
                     return Ok(response);
                 }
-                if status == StatusCode::UNAUTHORIZED && !foreign && refusals < 2 && call.repeats() {
+                if status == StatusCode::UNAUTHORIZED && !foreign && refusals < 2 {
                     refusals += 1;
                     let answer = party.answer(response.headers(), authorization.as_ref()).await;
                     let refused = |error| Failure { status: Some(status), ..failure(party, call, error) };
                     authorization = Some(answer.map_err(refused)?);
-                    continue;
+                    // Whoever has a stream sends it again, with what was good now.
+                    if call.repeats() {
+                        continue;
+                    }
                 }
                 let pause = retry::pause(config.pause, tries, Some(response.headers()));
                 let body = bounded(&mut response, ERROR_BODY, Pace::of(config)).await.unwrap_or_default();
@@ -81,6 +121,7 @@ pub(crate) async fn send(party: Party<'_>, call: &Call<'_>) -> Result<Response, 
                     host: shown(&party.host.base),
                     step: call.step(),
                     outcome: attempt::outcome(status, &body),
+                    pause: retry::asked(response.headers()),
                 };
                 (failure, pause.filter(|_| retry::passes(status)))
             }
@@ -143,6 +184,7 @@ fn failure(party: Party<'_>, call: &Call<'_>, error: Error) -> Failure {
         host: shown(&party.host.base),
         step: call.step(),
         outcome: error.chain(),
+        pause: None,
     }
 }
 
@@ -182,7 +224,9 @@ async fn once(
     own: bool,
     authorization: Option<&reqwest::header::HeaderValue>,
 ) -> Result<Response> {
-    let client = if own { party.shared.client(party.host)? } else { party.shared.foreign_client()? };
+    let waits = if call.repeats() { Waits::ForAnswers } else { Waits::ForBodies };
+    let client =
+        if own { party.shared.client(party.host, waits)? } else { party.shared.foreign_client(waits)? };
     let mut request = client.request(call.method.clone(), url).headers(call.headers.clone());
     if own {
         request = request.headers(party.host.headers.clone());
@@ -193,7 +237,16 @@ async fn once(
     request = match &call.body {
         Content::Nothing => request,
         Content::Whole(bytes) => request.body(bytes.clone()),
-        Content::Stream(make) => request.body(make()),
+        Content::Stream(make, sent) => {
+            let size = call.headers.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+            let stalled = sent.stalled(&party.shared.config, size.unwrap_or(u64::MAX));
+            let request = request.body(make());
+            return tokio::select! {
+                biased;
+                answer = request.send() => answer.map_err(unreachable),
+                stalled = stalled => Err(stalled),
+            };
+        }
     };
     request.send().await.map_err(unreachable)
 }

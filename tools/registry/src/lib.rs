@@ -20,9 +20,11 @@ mod exchange;
 mod explain;
 mod hosts;
 mod pace;
+mod referrers;
 mod registries;
 mod repository;
 mod retry;
+mod session;
 mod upload;
 
 pub use account::{Hit, registry_name};

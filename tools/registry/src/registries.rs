@@ -42,6 +42,16 @@ struct Trust {
     client: Vec<(PathBuf, Option<PathBuf>)>,
     skip_verify: bool,
     dial_timeout: Option<Duration>,
+    waits: Waits,
+}
+
+/// What a client waits for. How long an answer takes cannot be counted from the beginning of a request whose body takes
+/// its time: such a one is watched while it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) enum Waits {
+    #[default]
+    ForAnswers,
+    ForBodies,
 }
 
 impl Registries {
@@ -84,19 +94,20 @@ impl Registries {
 
 impl Shared {
     /// The client for a host's own address.
-    pub(crate) fn client(&self, host: &Host) -> Result<Client> {
+    pub(crate) fn client(&self, host: &Host, waits: Waits) -> Result<Client> {
         let trust = Trust {
             ca: host.ca.clone(),
             client: host.client.clone(),
             skip_verify: host.skip_verify,
             dial_timeout: host.dial_timeout,
+            waits,
         };
         self.client_for(trust)
     }
 
     /// The client for every address that a registry leads to.
-    pub(crate) fn foreign_client(&self) -> Result<Client> {
-        self.client_for(Trust::default())
+    pub(crate) fn foreign_client(&self, waits: Waits) -> Result<Client> {
+        self.client_for(Trust { waits, ..Trust::default() })
     }
 
     fn client_for(&self, trust: Trust) -> Result<Client> {
@@ -117,8 +128,10 @@ impl Shared {
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(trust.dial_timeout.unwrap_or(config.connect_timeout))
-            .read_timeout(config.read_timeout)
             .tls_danger_accept_invalid_certs(trust.skip_verify);
+        if trust.waits == Waits::ForAnswers {
+            builder = builder.read_timeout(config.read_timeout);
+        }
         let mut certificates = Vec::new();
         for path in &trust.ca {
             let pem = read(path)?;

@@ -191,6 +191,7 @@ impl Repository {
             host: host.base.origin().ascii_serialization(),
             step: format!("GET {}", self.url(host, rest).path()),
             outcome: error.chain(),
+            pause: None,
         }
     }
 
@@ -406,9 +407,4 @@ impl Repository {
     pub(crate) fn retries(&self) -> (u32, std::time::Duration) {
         (self.shared.config.retries, self.shared.config.pause)
     }
-}
-
-/// Whether a failure may pass by itself.
-pub(crate) fn passes(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Unavailable | ErrorKind::DeadlineExceeded | ErrorKind::Unauthenticated)
 }

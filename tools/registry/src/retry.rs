@@ -16,15 +16,20 @@ pub(crate) fn passes(status: StatusCode) -> bool {
 /// The pause before repetition `number`, counted from 0: what the registry asks for, else twice the last one.
 /// Nothing if it asks for too much.
 pub(crate) fn pause(first: Duration, number: u32, headers: Option<&HeaderMap>) -> Option<Duration> {
-    let asked = headers
-        .and_then(|headers| headers.get(RETRY_AFTER))
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.trim().parse().ok())
-        .map(Duration::from_secs);
-    match asked {
+    match headers.and_then(asked) {
         Some(asked) => (asked <= LONGEST).then_some(asked),
         None => Some(first.saturating_mul(1 << number.min(8)).min(LONGEST)),
     }
+}
+
+/// What a registry asks for.
+pub(crate) fn asked(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// The longest pause that is granted.
+pub(crate) fn is_granted(pause: Duration) -> bool {
+    pause <= LONGEST
 }
 
 #[cfg(test)]

@@ -23,7 +23,8 @@ impl BlobSource for Memory {
 }
 
 fn image() -> Image {
-    let noise: Vec<u8> = (0..800_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let noise: Vec<u8> =
+        (0..1_500_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     Image::new("a/b:1").layer(Layer::new().file("noise", &noise, 0o644)).cmd(&["/x"])
 }
 

@@ -17,6 +17,7 @@ pub mod local_socket;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;
+pub mod piped;
 pub mod sched_core;
 pub mod sealed;
 pub mod signal;

@@ -4,9 +4,10 @@ use std::time::SystemTime;
 
 use berth_oci::image::{PlatformMatch, ProcessConfig};
 use berth_transfer::{Commit as Changes, commit, load};
-use berth_types::{ImageName, ImageRef, ProcessStatus};
+use berth_types::{ImageName, ProcessStatus};
 use clap::Args;
 
+use super::manifest;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, progress};
@@ -51,7 +52,7 @@ impl Commit {
             change(&mut process, line)?;
         }
         let name: Option<ImageName> = match &self.name {
-            Some(name) => Some(name.parse::<ImageRef>()?.to_string().parse()?),
+            Some(name) => Some(manifest::name(name)?),
             None => None,
         };
         let request = Changes {

@@ -5,11 +5,12 @@ use std::io::{BufReader, Read};
 
 use berth_core::{Deletion, IngestRequest, write_blob};
 use berth_oci::image::{History, ImageConfig, Manifest, ProcessConfig, RootFs, media};
-use berth_types::{Descriptor, Digest, Image, ImageName, ImageRef, Labels};
+use berth_types::{Descriptor, Digest, Image, ImageName, Labels};
 use bytes::Bytes;
 use clap::Args;
 use sha2::{Digest as _, Sha256};
 
+use super::manifest;
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
 use crate::output::{self, progress};
@@ -100,7 +101,7 @@ impl Import {
         };
         let target = document(&*content, media::OCI_MANIFEST, &manifest, labels).await?;
         let name: ImageName = match &self.name {
-            Some(name) => name.parse::<ImageRef>()?.to_string().parse()?,
+            Some(name) => manifest::name(name)?,
             None => format!("<none>@{}", target.digest).parse()?,
         };
         let images = context.client.images(scope);

@@ -21,6 +21,8 @@ pub(crate) enum Manifest {
     Annotate(Annotate),
     /// Send a list and its images to its registry
     Push(PushList),
+    /// List what refers to an image in its registry: signatures, attestations, lists of contents
+    Referrers(Referrers),
     /// Forget lists
     Rm {
         /// The lists
@@ -83,6 +85,31 @@ pub(crate) struct PushList {
     list: String,
 }
 
+/// Flags of `manifest referrers`.
+#[derive(Debug, Args)]
+pub(crate) struct Referrers {
+    /// Only those of one type, such as application/spdx+json
+    #[arg(long)]
+    artifact_type: Option<String>,
+    /// The image
+    image: String,
+}
+
+impl Referrers {
+    async fn run(self) -> Outcome {
+        let reference: ImageRef = self.image.parse()?;
+        let repository = registries().repository(&reference, Access::Pull)?;
+        let target = repository.resolve(&reference).await?;
+        for one in repository.referrers(&target.digest, self.artifact_type.as_deref()).await? {
+            let kind = one.artifact_type.as_deref().unwrap_or(&one.media_type);
+            // The type is the registry's word.
+            let kind: String = kind.chars().filter(|character| !character.is_control()).collect();
+            output::line(&format!("{}  {}  {kind}", one.digest, one.size))?;
+        }
+        Ok(0)
+    }
+}
+
 impl Manifest {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
@@ -90,6 +117,7 @@ impl Manifest {
             Self::Create(create) => create.run(context).await,
             Self::Annotate(annotate) => annotate.run(context).await,
             Self::Push(push) => push.run(context).await,
+            Self::Referrers(referrers) => referrers.run().await,
             Self::Rm { lists } => {
                 for list in lists {
                     forget(context, &name(&list)?).await?;

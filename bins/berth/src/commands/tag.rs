@@ -1,8 +1,8 @@
 //! `tag`: one more name for an image.
 
-use berth_types::{ImageName, ImageRef};
 use clap::Args;
 
+use super::manifest::name;
 use crate::context::Context;
 use crate::failure::Outcome;
 
@@ -18,7 +18,7 @@ pub(crate) struct Tag {
 impl Tag {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let source = context.image(&self.source).await?;
-        let target: ImageName = self.target.parse::<ImageRef>()?.to_string().parse()?;
+        let target = name(&self.target)?;
         berth_transfer::tag(&*context.client, context.scope(), &source.name, &target).await?;
         Ok(0)
     }

@@ -51,14 +51,13 @@ const PLUGIN_DIR: &str = "plugin_dir";
 const SCHED_CORE: &str = "sched_core";
 
 /// Plugins of containerd whose tables berthd keeps and does not read, or whose name tells it something.
-const KEPT: [&str; 33] = [
+const KEPT: [&str; 31] = [
     "io.containerd.content.v1.content",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
     "io.containerd.differ.v1.erofs",
     "io.containerd.differ.v1.walking",
     "io.containerd.grpc.v1.cri",
-    "io.containerd.image-verifier.v1.bindir",
     "io.containerd.internal.v1.cri",
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.tracing",
@@ -84,7 +83,6 @@ const KEPT: [&str; 33] = [
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.streaming.v1.manager",
     "io.containerd.tracing.processor.v1.otlp",
-    "io.containerd.transfer.v1.local",
 ];
 
 /// The keys of every table that is known.

@@ -14,6 +14,7 @@ mod merge;
 mod migrate;
 mod nearest;
 mod plugins;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -96,6 +97,21 @@ pub(crate) struct StreamProcessor {
     pub(crate) path: String,
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<String>,
+}
+
+impl StreamProcessor {
+    /// The program as the differ runs it.
+    pub(crate) fn named(&self, id: &str) -> anyhow::Result<berth_diff::Processor> {
+        let Self { accepts, returns, path, args, env } = self.clone();
+        anyhow::ensure!(
+            !path.is_empty() && !returns.is_empty(),
+            "[stream_processors.{id:?}] needs a path and a type that it returns"
+        );
+        if let Some(pair) = env.iter().find(|pair| !pair.contains('=')) {
+            anyhow::bail!("{pair:?} in the env of [stream_processors.{id:?}] is not of the form NAME=VALUE");
+        }
+        Ok(berth_diff::Processor { accepts, returns, args, env, ..berth_diff::Processor::new(id, path) })
+    }
 }
 
 impl Config {

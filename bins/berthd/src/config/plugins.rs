@@ -7,6 +7,7 @@ use berth_snapshot::{native, overlayfs};
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
+use super::transfer::TransferLocal;
 use crate::identity::Identity;
 
 /// `[plugins]`.
@@ -16,6 +17,8 @@ pub(crate) struct Plugins {
     pub(crate) shims: Shims,
     #[serde(rename = "io.containerd.gc.v1.scheduler")]
     pub(crate) gc: GcScheduler,
+    #[serde(rename = "io.containerd.image-verifier.v1.bindir")]
+    pub(crate) verifier: ImageVerifier,
     #[serde(rename = "io.containerd.metadata.v1.bolt")]
     pub(crate) metadata: Metadata,
     #[serde(rename = "io.containerd.monitor.container.v1.restart")]
@@ -38,6 +41,8 @@ pub(crate) struct Plugins {
     pub(crate) native: native::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.overlayfs")]
     pub(crate) overlayfs: overlayfs::Config,
+    #[serde(rename = "io.containerd.transfer.v1.local")]
+    pub(crate) transfer: TransferLocal,
     /// Whatever is not ours, or not yet: kept for `config dump`, and for the part that will read it.
     #[serde(flatten)]
     pub(crate) others: BTreeMap<String, toml::Value>,
@@ -65,6 +70,34 @@ pub(crate) struct GcScheduler {
     pub(crate) schedule_delay: GoDuration,
     /// From the start of the daemon to the first one.
     pub(crate) startup_delay: GoDuration,
+}
+
+/// Programs that judge images before they are pulled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ImageVerifier {
+    /// Where they are.
+    pub(crate) bin_dir: PathBuf,
+    /// How many of them are asked; as many as there are if it is negative.
+    pub(crate) max_verifiers: i64,
+    /// How long each may take.
+    pub(crate) per_verifier_timeout: GoDuration,
+}
+
+/// containerd's folder of verifiers, which need not be there.
+const VERIFIERS: &str = "/opt/containerd/image-verifier/bin";
+
+impl ImageVerifier {
+    /// The verifiers as the engine asks them. A folder that was named, or that holds some now, has to hold some later.
+    pub(crate) fn verifiers(&self) -> berth_transfer::Verifiers {
+        let holds = || std::fs::read_dir(&self.bin_dir).is_ok_and(|mut entries| entries.next().is_some());
+        berth_transfer::Verifiers {
+            folder: self.bin_dir.clone(),
+            at_most: usize::try_from(self.max_verifiers).ok(),
+            each: self.per_verifier_timeout.as_std(),
+            required: self.bin_dir.as_os_str() != VERIFIERS || holds(),
+        }
+    }
 }
 
 /// The records.
@@ -151,6 +184,7 @@ impl Plugins {
         Self {
             shims: Shims::default(),
             gc: GcScheduler::default(),
+            verifier: ImageVerifier::default(),
             metadata: Metadata::default(),
             restart: Restart::default(),
             cgroups: Cgroups::default(),
@@ -162,6 +196,7 @@ impl Plugins {
             shim: Shim::default(),
             native: native::Config::default(),
             overlayfs: overlayfs::Config::default(),
+            transfer: TransferLocal::default(),
             others: BTreeMap::new(),
         }
     }
@@ -181,6 +216,12 @@ impl Default for GcScheduler {
             schedule_delay: GoDuration::default(),
             startup_delay: GoDuration::from_millis(100),
         }
+    }
+}
+
+impl Default for ImageVerifier {
+    fn default() -> Self {
+        Self { bin_dir: VERIFIERS.into(), max_verifiers: 10, per_verifier_timeout: GoDuration::from_secs(10) }
     }
 }
 

@@ -38,7 +38,7 @@ impl Service {
             let source = Source::Archive(from.archive);
             let taken = Taken::from(&*content, source, &prefix, &options).await?;
             let index = taken.index(&*content).await?;
-            let destinations = destinations(catalog, &scope, &to)?;
+            let destinations = destinations(catalog, &scope, &to, &self.settings)?;
             let progress = Reporter::none();
             unpack_all(catalog, &scope, &destinations, &taken.images, &progress).await?;
             let mut records = names::whole(&to, &index)?;

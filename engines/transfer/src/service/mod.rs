@@ -14,6 +14,7 @@
 mod archives;
 mod names;
 mod registry;
+mod settings;
 mod settle;
 mod steps;
 
@@ -35,6 +36,7 @@ use crate::platforms::Platforms;
 use crate::progress::Reporter;
 use crate::unpack::{Unpack, unpack};
 
+pub use self::settings::{Architecture, Destination, Settings};
 use self::settle::Settling;
 
 /// containerd's, where a client names none.
@@ -45,12 +47,19 @@ pub struct Service {
     catalog: Arc<dyn Catalog>,
     scope: Scope,
     registries: Registries,
+    settings: Settings,
 }
 
 impl Service {
     /// Over a catalog; `registries` says what holds where a client says nothing.
     pub fn new(catalog: Arc<dyn Catalog>, scope: Scope, registries: Registries) -> Self {
-        Self { catalog, scope, registries }
+        Self { catalog, scope, registries, settings: Settings::default() }
+    }
+
+    /// The same with a daemon's settings.
+    #[must_use]
+    pub fn with_settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
     }
 
     /// Runs an operation that makes things, under a lease: the one of `scope` or its own, which ends with it. Once
@@ -65,7 +74,7 @@ impl Service {
         F: Future<Output = Result<()>>,
     {
         let hold = Hold::begin(&*self.catalog, scope).await?;
-        let settling = Arc::new(Settling::over(Arc::clone(&self.catalog)));
+        let settling = Arc::new(Settling::over(Arc::clone(&self.catalog), self.settings.unpacks.clone()));
         let result = or_gone(requester, work(settling.clone(), hold.scope().clone())).await;
         settling.settled().await;
         hold.over(result).await
@@ -143,14 +152,15 @@ fn destinations(
     catalog: &dyn Catalog,
     scope: &Scope,
     store: &ImageStore,
+    settings: &Settings,
 ) -> Result<Vec<(PlatformMatch, SnapshotterName)>> {
+    let usual: SnapshotterName = DEFAULT_SNAPSHOTTER.parse()?;
     let mut found = Vec::new();
     for UnpackInto { platform, snapshotter } in &store.unpacks {
         let given = |platform: &&Platform| !platform.os.is_empty() || !platform.architecture.is_empty();
         let platform = platform.as_ref().filter(given).cloned().unwrap_or_else(host_platform);
-        let snapshotter = match snapshotter {
-            Some(name) => name.clone(),
-            None => DEFAULT_SNAPSHOTTER.parse()?,
+        let Some(snapshotter) = settings.snapshotter(&platform, snapshotter.as_ref(), &usual) else {
+            continue;
         };
         if platform.os == host_platform().os && catalog.snapshotter(&snapshotter, scope).is_ok() {
             found.push((PlatformMatch::only(&platform), snapshotter));

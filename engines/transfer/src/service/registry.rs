@@ -9,7 +9,7 @@ use berth_types::{Descriptor, Error, ErrorKind, ImageName, Result};
 use futures::FutureExt;
 
 use super::steps::Steps;
-use super::{Service, destinations, names, no_name, of_image, overall, platforms, unpack_all};
+use super::{Service, Settings, destinations, names, no_name, of_image, overall, platforms, unpack_all};
 use crate::content;
 use crate::graph::Limits;
 use crate::platforms::Platforms;
@@ -36,7 +36,19 @@ impl Service {
             requester.tell(of_image("fetching image content", name.as_str(), None)).await;
             let steps = Steps::new(requester, catalog.content(&scope), name.to_string(), "downloading");
             let target = steps
-                .during(|progress| fetch_into(catalog, &scope, &registries, &from, &to, &name, progress))
+                .during(|progress| {
+                    {
+                        fetch_into(
+                            catalog,
+                            &scope,
+                            &registries,
+                            (&from, &to),
+                            &name,
+                            &self.settings,
+                            progress,
+                        )
+                    }
+                })
                 .await?;
             let mut records = names::whole(&to, &target)?;
             // That one is stored already.
@@ -88,7 +100,8 @@ impl Service {
         let request = self.selected(Push::new(target.clone(), to.reference.clone()), &from).await?;
         steps
             .during(|progress| async {
-                let request = Push { progress, ..request };
+                let parallel = self.settings.uploads.unwrap_or(request.parallel);
+                let request = Push { parallel, progress, ..request };
                 push(&*self.catalog, &self.scope, &registries, &request).await
             })
             .await?;
@@ -161,12 +174,13 @@ async fn fetch_into(
     catalog: &dyn Catalog,
     scope: &Scope,
     registries: &Registries,
-    from: &RegistryEnd,
-    to: &ImageStore,
+    (from, to): (&RegistryEnd, &ImageStore),
     name: &ImageName,
+    settings: &Settings,
     progress: crate::progress::Reporter,
 ) -> Result<Descriptor> {
-    let mut destinations = destinations(catalog, scope, to)?.into_iter();
+    let mut destinations = destinations(catalog, scope, to, settings)?.into_iter();
+    let usual = Pull::new(from.reference.clone());
     let request = Pull {
         name: Some(name.clone()),
         platforms: platforms(to),
@@ -174,7 +188,8 @@ async fn fetch_into(
         unpack: destinations.next(),
         labels: to.labels.clone(),
         progress: progress.clone(),
-        ..Pull::new(from.reference.clone())
+        parallel: settings.downloads.unwrap_or(usual.parallel),
+        ..usual
     };
     let pulled = pull(catalog, scope, registries, &request).await.map_err(|error| match error.kind() {
         ErrorKind::Unauthenticated | ErrorKind::PermissionDenied => {

@@ -14,12 +14,14 @@ use berth_types::filter::Filters;
 use berth_types::{
     Descriptor, Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotterName, Usage,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// The catalog.
 pub(super) struct Settling {
     catalog: Arc<dyn Catalog>,
     changes: Changes,
+    /// Room for layers that are unpacked at once, where it is bounded.
+    room: Option<Arc<Semaphore>>,
 }
 
 /// The changes under way.
@@ -54,8 +56,8 @@ impl Changes {
 }
 
 impl Settling {
-    pub(super) fn over(catalog: Arc<dyn Catalog>) -> Self {
-        Self { catalog, changes: Changes(Arc::new(watch::Sender::new(0))) }
+    pub(super) fn over(catalog: Arc<dyn Catalog>, room: Option<Arc<Semaphore>>) -> Self {
+        Self { catalog, changes: Changes(Arc::new(watch::Sender::new(0))), room }
     }
 
     /// Resolves when no change is under way.
@@ -81,7 +83,8 @@ impl Catalog for Settling {
     }
 
     fn differ(&self, scope: &Scope) -> Arc<dyn Differ> {
-        Arc::new(Layers { differ: self.catalog.differ(scope), changes: self.changes.clone() })
+        let (differ, changes, room) = (self.catalog.differ(scope), self.changes.clone(), self.room.clone());
+        Arc::new(Layers { differ, changes, room })
     }
 
     fn images(&self, scope: &Scope) -> Arc<dyn Images> {
@@ -112,11 +115,22 @@ impl Catalog for Settling {
 struct Layers {
     differ: Arc<dyn Differ>,
     changes: Changes,
+    room: Option<Arc<Semaphore>>,
 }
 
 #[async_trait]
 impl Differ for Layers {
     async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
+        let _place = match &self.room {
+            Some(room) => {
+                let place = Arc::clone(room).acquire_owned().await;
+                Some(
+                    place
+                        .map_err(|error| Error::internal("the room for layers is closed").caused_by(error))?,
+                )
+            }
+            None => None,
+        };
         let differ = Arc::clone(&self.differ);
         self.changes.run(async move { differ.apply(request).await }).await
     }

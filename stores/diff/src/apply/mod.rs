@@ -7,7 +7,7 @@ mod times;
 mod unpack;
 mod whiteout;
 
-use std::io;
+use std::io::{self, BufRead};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_archive::{Finished, Limits, Pipeline, PipelineError, Reader, TarError};
@@ -15,14 +15,13 @@ use berth_sys::beneath::Root;
 use berth_types::{Error, Result};
 
 use crate::mounted::Whiteouts;
-use crate::source::Source;
 use unpack::Unpack;
 
 /// A layer on its way into a tree.
 pub(crate) struct Layer<'a> {
     /// What it is called in errors.
     pub(crate) name: &'a str,
-    pub(crate) source: Source,
+    pub(crate) source: Box<dyn BufRead + Send>,
     /// Set when nobody waits for the end any more.
     pub(crate) cancelled: &'a AtomicBool,
     /// Whether everything has to be on disk at the end.

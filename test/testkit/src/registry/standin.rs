@@ -40,7 +40,7 @@ impl Request {
 /// What to answer.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// Status.
+    /// Status; 0 for no answer.
     pub status: u16,
     /// Headers; the length is added.
     pub headers: Vec<(String, String)>,
@@ -68,6 +68,11 @@ impl Reply {
             stall: None,
             trickle: None,
         }
+    }
+
+    /// No answer: the connection is closed.
+    pub fn hang_up() -> Self {
+        Self::new(0, "")
     }
 
     /// The same with one more header.
@@ -158,7 +163,7 @@ fn converse(stream: &TcpStream, script: &Script, seen: &Mutex<Vec<Request>>) {
         seen.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let reply = script(&request);
         let cut = reply.cut.is_some();
-        if write(stream, &reply, request.method == "HEAD").is_err() || cut {
+        if reply.status == 0 || write(stream, &reply, request.method == "HEAD").is_err() || cut {
             break;
         }
     }
