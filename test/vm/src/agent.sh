@@ -7,7 +7,7 @@ modprobe virtio_console
 for module in overlay loop; do modprobe $module; done
 until [ -c /dev/vport0p1 ]; do sleep 0.05; done
 export PATH=/berth/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-export BERTH_BIN=/berth/bin BERTH_PEERS=/berth/peers CI=true
+export BERTH_BIN=/berth/bin BERTH_SHIM=/berth/bin/berth-shim BERTH_PEERS=/berth/peers CI=true
 work=/run/agent
 mkdir -p $work /tmp
 exec 3<>/dev/vport0p1
@@ -15,7 +15,7 @@ echo "0 0 0 0" >&3
 while read -r number seconds length <&3; do
   head -c "$length" <&3 >"$work/$number"
   (
-    cd /root
+    cd /root; echo 0 >/proc/$BASHPID/oom_score_adj
     timeout -k 5 "$seconds" bash "$work/$number" >"$work/$number.out" 2>"$work/$number.err" </dev/null 3>&-
     status=$?
     exec 9>"$work/lock"

@@ -11,7 +11,7 @@ use testkit::{Invocation, programs};
 /// Our programs.
 const OWN: [&str; 3] = ["berth", "berthd", "berth-shim"];
 /// The test executables that run in the guest too, by the name of their target.
-const TESTS: [&str; 5] = ["inside", "life", "security", "shim", "restart"];
+const TESTS: [&str; 4] = ["inside", "life", "security", "shim"];
 /// What the tests compare with, or put into containers, from Debian's packages.
 const PEERS: [&str; 4] = ["busybox", "runc", "ctr", "tini"];
 

@@ -2,4 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod bed;
+mod daemon;
 mod machine;
+mod runtimes;
+mod suites;
+mod systemd;
