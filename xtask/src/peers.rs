@@ -2,10 +2,12 @@
 //!
 //! Each piece is a folder that appears in one rename, so an interrupted run leaves nothing that
 //! looks complete. Nothing is installed system-wide and no service starts, save two libraries
-//! that runc and dockerd link to. The test kit finds the programs through `BERTH_PEERS`.
+//! that runc and dockerd link to, and the tools that make and boot the virtual machine. The test
+//! kit finds the programs through `BERTH_PEERS`.
 
 mod debian;
 mod golang;
+mod guest;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "cni"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "cni", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -38,6 +40,8 @@ enum Piece {
     Cni,
     /// crictl, built from its Go module.
     Crictl,
+    /// A Debian 12 with systemd for the tests' virtual machine: its kernel and its disk.
+    Guest,
 }
 
 impl Piece {
@@ -49,6 +53,7 @@ impl Piece {
             Self::Nerdctl => "nerdctl-2.3.5",
             Self::Cni => "cni-1.1.1",
             Self::Crictl => "crictl-1.34.0",
+            Self::Guest => "guest-12.1",
         }
     }
 
@@ -59,6 +64,7 @@ impl Piece {
             Self::Nerdctl => golang::nerdctl(cache, into),
             Self::Cni => debian::plugins(into),
             Self::Crictl => golang::crictl(cache, into),
+            Self::Guest => guest::make(into),
         }
     }
 }

@@ -20,7 +20,7 @@ const LIBRARIES: [(&str, &str); 2] = [
 /// Downloads the packages and unpacks them under `into`.
 pub(crate) fn unpack(into: &Path) -> Result<()> {
     packages(&PACKAGES, into)?;
-    libraries()
+    install(&LIBRARIES)
 }
 
 /// The CNI plugins, which need nothing else.
@@ -28,7 +28,8 @@ pub(crate) fn plugins(into: &Path) -> Result<()> {
     packages(&["containernetworking-plugins"], into)
 }
 
-fn packages(names: &[&str], into: &Path) -> Result<()> {
+/// Downloads packages and unpacks them under `into`, without what they depend on.
+pub(crate) fn packages(names: &[&str], into: &Path) -> Result<()> {
     let downloads = into.join("packages");
     fs::create_dir_all(&downloads)?;
     // APT's own user cannot write here; it then downloads as root and says so, which is no failure.
@@ -47,16 +48,17 @@ fn packages(names: &[&str], into: &Path) -> Result<()> {
     fs::remove_dir_all(&downloads).context("cannot remove the downloaded packages")
 }
 
-fn libraries() -> Result<()> {
+/// Installs those packages of which the file beside the name is missing.
+pub(crate) fn install(wanted: &[(&str, &str)]) -> Result<()> {
     let missing: Vec<&str> =
-        LIBRARIES.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
+        wanted.iter().filter(|(_, file)| !Path::new(file).exists()).map(|(name, _)| *name).collect();
     if missing.is_empty() {
         return Ok(());
     }
     let mut apt = Command::new("apt-get");
     apt.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing);
     step::run(apt.env("DEBIAN_FRONTEND", "noninteractive"))?;
-    match LIBRARIES.iter().find(|(_, file)| !Path::new(file).exists()) {
+    match wanted.iter().find(|(_, file)| !Path::new(file).exists()) {
         Some((name, file)) => bail!("{name} was installed but {file} is not there"),
         None => Ok(()),
     }

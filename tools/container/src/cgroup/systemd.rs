@@ -88,6 +88,13 @@ impl Scope {
             if cgroups.lines().any(|line| line.ends_with(&path)) {
                 return Ok(());
             }
+            // systemd cannot move a process that has ended; the process itself has said why it did.
+            let ended = std::fs::read_to_string(format!("/proc/{pid}/status"))
+                .map_or(true, |text| text.lines().any(|line| line.starts_with("State:\tZ")));
+            if ended {
+                let what = format!("process {pid} ended before systemd could move it into {:?}", self.unit);
+                return Err(Error::State { what });
+            }
             if begun.elapsed() > PATIENCE {
                 let what = format!("systemd did not move process {pid} into {:?} in time", self.unit);
                 return Err(Error::State { what });

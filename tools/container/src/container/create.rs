@@ -80,9 +80,13 @@ pub(super) fn create(create: Create) -> Result<Made> {
         warnings: &mut warnings,
     };
     making.state.pid = undo.pid();
-    making.before(&cgroup, &plan)?;
-    undo.rdt = rdt::join(&spec, &id, undo.pid())?;
+    let done = making.before(&cgroup, &plan);
+    // With it goes our copy of the child's end: from here on its death is the end of the talk.
     drop(plan);
+    if let Err(error) = done {
+        return Err(making.reason(error));
+    }
+    undo.rdt = rdt::join(&spec, &id, undo.pid())?;
     let pidfd = undo.born.as_ref().map(|b| &b.pidfd);
     making.until_prepared(pidfd)?;
     let terminal = making.terminal.take();
@@ -161,6 +165,20 @@ impl Making<'_> {
         let entrances = cgroup.entrances()?;
         let fds: Vec<_> = entrances.iter().map(|fd| fd.as_fd()).collect();
         self.talk.tell(Kind::Cgroup, 0, &[], &fds)
+    }
+
+    /// Why a process came to nothing: its own last words, if it has ended, else what went wrong out here.
+    fn reason(&self, error: Error) -> Error {
+        if process::stat(self.state.pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X')) {
+            return error;
+        }
+        loop {
+            match self.talk.next() {
+                Err(told) => return told,
+                Ok(News::End) => return error,
+                Ok(_) => {}
+            }
+        }
     }
 
     fn until_prepared(&mut self, pidfd: Option<&OwnedFd>) -> Result<()> {

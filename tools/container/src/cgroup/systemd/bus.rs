@@ -116,7 +116,9 @@ impl Connection {
         // The number's decimal digits, each as two hexadecimal ones.
         let digits = rustix::process::geteuid().as_raw().to_string();
         let uid = digits.chars().fold(String::new(), |hex, digit| hex + "3" + &digit.to_string());
-        stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes())?;
+        // All of it at once: a message that systemd reads together with the end of the authentication would lie in
+        // its buffer until another one comes, and no other comes.
+        stream.write_all(format!("\0AUTH EXTERNAL {uid}\r\nBEGIN\r\n").as_bytes())?;
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
             let mut byte = [0];
@@ -129,7 +131,6 @@ impl Connection {
         if !line.starts_with(b"OK ") {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "systemd refuses this user"));
         }
-        stream.write_all(b"BEGIN\r\n")?;
         Ok(Self { stream, serial: 0 })
     }
 
