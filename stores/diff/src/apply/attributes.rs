@@ -15,8 +15,15 @@ use crate::xattr;
 
 /// Finishes an open file or directory, but for its times. Owner first, because it clears set-id bits and
 /// capabilities; mode last.
+///
+/// A change of attributes is a transaction of the filesystem even if it changes nothing, and a look is not; most
+/// files of most layers are root's, which made them. Asked is the file itself: in a folder with the set-group-id
+/// bit, or below a mount that maps ids, a new one is somebody else's.
 pub(super) fn finish_open(file: BorrowedFd<'_>, member: &Member, whiteouts: &Whiteouts) -> io::Result<()> {
-    rustix::fs::fchown(file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))?;
+    let stat = rustix::fs::fstat(file)?;
+    if (stat.st_uid, stat.st_gid) != (member.uid, member.gid) {
+        rustix::fs::fchown(file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))?;
+    }
     for (name, value) in &member.xattrs {
         if is_allowed(name, whiteouts) {
             tolerate(xattr::set(file, name, value), name)?;

@@ -23,6 +23,9 @@ fn menagerie(at: &Path) {
     fs::write(at.join("dir/setuid"), "#!").unwrap();
     chown(at.join("dir/setuid"), Some(1234), Some(70_000)).unwrap();
     fs::set_permissions(at.join("dir/setuid"), fs::Permissions::from_mode(0o6755)).unwrap();
+    // What is made in this folder belongs to its group until it is told otherwise, as this file of root's is.
+    fs::write(at.join("dir/deep/of-root"), "root's").unwrap();
+    chown(at.join("dir/deep"), None, Some(50)).unwrap();
     fs::set_permissions(at.join("dir/deep"), fs::Permissions::from_mode(0o3777)).unwrap();
     fs::set_permissions(at.join("empty"), fs::Permissions::from_mode(0o000)).unwrap();
     fs::hard_link(at.join("dir/file"), at.join("dir/zz-hard")).unwrap();
