@@ -5,6 +5,7 @@ use std::path::Path;
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_registry::{Config, challenges, hosts_of};
+use berth_streaming::spdy::frame::{Decoder, Frame};
 use berth_types::ImageRef;
 
 /// One parser.
@@ -18,7 +19,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-/// Every parser of what comes from registries, images and their settings.
+/// Every parser of what comes from registries, images and their settings, and from whoever streams.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "reference",
@@ -71,6 +72,17 @@ pub const TARGETS: &[Target] = &[
         name: "whiteout",
         words: &[".wh.", ".wh..wh.", ".wh..wh..opq", ".", "..", "/", "\0"],
         run: whiteout,
+    },
+    Target {
+        name: "spdy",
+        words: &[
+            "\u{0}\u{3}\u{0}\u{1}",
+            "\u{0}\u{0}\u{0}\u{1}",
+            "\u{0}\u{0}\u{0}\u{3}\u{1}\u{0}\u{0}\u{0}",
+            "\u{7f}\u{7f}\u{7f}\u{7f}",
+            "\u{0}\u{0}",
+        ],
+        run: spdy,
     },
 ];
 
@@ -173,4 +185,26 @@ fn whiteout(input: &[u8]) {
         assert!(!matches!(hidden, b"" | b"." | b".."), "a marker that removes its own folder");
         assert_eq!(Whiteout::marker(hidden), name);
     }
+}
+
+/// What comes whole and what comes byte by byte is the same, and no payload grows on the way.
+fn spdy(input: &[u8]) {
+    let read = |step: usize| {
+        let (mut decoder, mut frames, mut payload) = (Decoder::default(), Vec::new(), Vec::new());
+        for part in input.chunks(step.max(1)) {
+            decoder.buffer().extend_from_slice(part);
+            loop {
+                match decoder.take() {
+                    Ok(Some(Frame::Data { bytes, .. })) => payload.extend_from_slice(&bytes),
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, payload, Some(error)),
+                }
+            }
+        }
+        (frames, payload, None)
+    };
+    let whole = read(input.len());
+    assert!(whole.1.len() <= input.len());
+    assert_eq!(whole, read(1));
 }

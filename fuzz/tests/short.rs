@@ -30,7 +30,7 @@ fn holds(name: &str) {
 #[test]
 fn every_target_has_a_test_here() {
     let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-    assert_eq!(names, ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout"]);
+    assert_eq!(names, ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout", "spdy"]);
 }
 
 #[test]
@@ -66,4 +66,9 @@ fn tars() {
 #[test]
 fn whiteouts() {
     holds("whiteout");
+}
+
+#[test]
+fn frames_of_spdy() {
+    holds("spdy");
 }
