@@ -19,7 +19,7 @@ mod port;
 mod subnet;
 
 pub use endpoint::{Endpoint, INTERFACE};
-pub use namespace::is_held;
+pub use namespace::{is_held, set_loopback_up};
 pub use network::{DEFAULT, Network, Networks};
 pub use port::{PortMapping, Protocol};
 pub use subnet::Subnet;

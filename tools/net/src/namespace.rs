@@ -80,6 +80,13 @@ pub(crate) fn release(path: &Path) -> Result<()> {
     }
 }
 
+/// Sets up the loopback device of the namespace that `path` holds, as CNI's loopback plugin does.
+pub fn set_loopback_up(path: &Path) -> Result<()> {
+    let wrong = |error| Error::io(format!("cannot set up lo in {}", path.display()), error);
+    let file = File::open(path).map_err(wrong)?;
+    thread::in_network(file.as_fd(), loopback).map(drop).map_err(wrong)
+}
+
 /// What the loopback plugin does: sets the device up. The kernel gives it its addresses.
 fn loopback() -> io::Result<Socket> {
     let mut socket = Socket::route()?;
