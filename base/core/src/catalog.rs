@@ -5,8 +5,8 @@ use std::sync::Arc;
 use berth_types::{Result, SnapshotterName};
 
 use crate::{
-    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope, Snapshotter,
-    Tasks, Transfers,
+    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Sandboxes, Scope,
+    Snapshotter, Tasks, Transfers,
 };
 
 /// The handles of a daemon, its own or a remote one's. Asking for a handle is cheap and does no
@@ -39,6 +39,11 @@ pub trait Catalog: Send + Sync {
 
     /// Events of every namespace.
     fn events(&self) -> Arc<dyn Events>;
+
+    /// Sandboxes, for a catalog that keeps them.
+    fn sandboxes(&self, _scope: &Scope) -> Option<Arc<dyn Sandboxes>> {
+        None
+    }
 
     /// Images in and out, for a catalog that does that by itself.
     fn transfers(&self, _scope: &Scope) -> Option<Arc<dyn Transfers>> {

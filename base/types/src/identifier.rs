@@ -120,6 +120,8 @@ names! {
     ContainerId, "container id", check_identifier;
     /// The name of one more process in a task.
     ExecId, "exec id", check_identifier;
+    /// The name of a sandbox: of a pod.
+    SandboxId, "sandbox id", check_identifier;
     /// The name of a snapshotter, such as `overlayfs`.
     SnapshotterName, "snapshotter", check_identifier;
     /// The name of a lease.

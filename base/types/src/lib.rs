@@ -23,6 +23,7 @@ mod lease;
 mod mount;
 mod namespace;
 mod plugin;
+mod sandbox;
 mod snapshot;
 mod task;
 
@@ -35,7 +36,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Envelope, Event, ProcessIo, Topic};
 pub use field_mask::FieldMask;
 pub use identifier::{
-    ContainerId, ExecId, ImageName, IngestRef, LeaseId, Namespace, SnapshotKey, SnapshotterName,
+    ContainerId, ExecId, ImageName, IngestRef, LeaseId, Namespace, SandboxId, SnapshotKey, SnapshotterName,
 };
 pub use image::Image;
 pub use image_ref::ImageRef;
@@ -44,6 +45,7 @@ pub use lease::{Lease, LeaseResource};
 pub use mount::Mount;
 pub use namespace::NamespaceRecord;
 pub use plugin::{PluginInfo, PluginState, ServerInfo};
+pub use sandbox::{Sandbox, SandboxUpdate};
 pub use snapshot::{SnapshotInfo, SnapshotKind, Usage};
 pub use task::{
     Exit, KillTarget, Metric, ProcessInfo, ProcessRef, ProcessState, ProcessStatus, Stdio, TerminalSize,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use berth_client::Client;
 use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers,
+    Leases, Namespaces, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
 use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
@@ -75,6 +75,10 @@ impl Catalog for Own {
 
     fn containers(&self, scope: &Scope) -> Arc<dyn Containers> {
         self.metadata.containers(scope)
+    }
+
+    fn sandboxes(&self, scope: &Scope) -> Option<Arc<dyn Sandboxes>> {
+        Some(self.metadata.sandboxes(scope))
     }
 
     fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {

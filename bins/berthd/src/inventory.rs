@@ -19,7 +19,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 14] = [
+const SERVICES: [(&str, &[&str]); 15] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
     ("diff", &[SERVICE]),
@@ -29,6 +29,7 @@ const SERVICES: [(&str, &[&str]); 14] = [
     ("introspection", &[SERVICE]),
     ("leases", &["io.containerd.lease.v1"]),
     ("namespaces", &[SERVICE]),
+    ("sandboxes", &["io.containerd.sandbox.store.v1"]),
     ("snapshots", &[SERVICE]),
     ("streaming", &["io.containerd.streaming.v1"]),
     ("tasks", &[SERVICE]),
@@ -49,17 +50,15 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 10] = [
+const LATER: [(&str, &str); 8] = [
     ("io.containerd.cri.v1", "images"),
     ("io.containerd.cri.v1", "runtime"),
     (GRPC, "cri"),
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
-    (GRPC, "sandboxes"),
     ("io.containerd.mount-manager.v1", "bolt"),
     ("io.containerd.nri.v1", "nri"),
     ("io.containerd.sandbox.controller.v1", "shim"),
-    ("io.containerd.sandbox.store.v1", "local"),
 ];
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
@@ -77,6 +76,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
         verifier(config),
         restart(),
+        ready("io.containerd.sandbox.store.v1", "local", &[METADATA]),
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
         task(),
         ready("io.containerd.warning.v1", "deprecations", &[]),

@@ -3,8 +3,5 @@
 //! which clients take as "this daemon is older".
 
 /// Their full names.
-pub const SERVICES: [&str; 3] = [
-    "containerd.services.sandbox.v1.Store",
-    "containerd.services.sandbox.v1.Controller",
-    "containerd.services.mounts.v1.Mounts",
-];
+pub const SERVICES: [&str; 2] =
+    ["containerd.services.sandbox.v1.Controller", "containerd.services.mounts.v1.Mounts"];

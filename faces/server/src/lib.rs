@@ -27,6 +27,7 @@ mod leases;
 mod mutations;
 mod namespaces;
 mod requester;
+mod sandboxes;
 mod serve;
 mod shared;
 mod snapshots;

@@ -29,12 +29,14 @@ pub(crate) enum Kind {
     Child = 9,
     /// (namespace, snapshotter, key): a snapshot whose commit is under way.
     Commit = 10,
+    /// (namespace, id)
+    Sandbox = 11,
 }
 
 impl Kind {
     /// The kind that a key begins with.
     pub(crate) fn of(key: &[u8]) -> Option<Self> {
-        const ALL: [Kind; 11] = [
+        const ALL: [Kind; 12] = [
             Kind::Meta,
             Kind::Namespace,
             Kind::Image,
@@ -46,6 +48,7 @@ impl Kind {
             Kind::Snapshot,
             Kind::Child,
             Kind::Commit,
+            Kind::Sandbox,
         ];
         key.first().and_then(|&byte| ALL.get(usize::from(byte)).copied())
     }

@@ -33,6 +33,7 @@ mod metadata;
 mod namespaces;
 mod opening;
 mod record;
+mod sandboxes;
 mod sequence;
 mod shared;
 mod snapshots;

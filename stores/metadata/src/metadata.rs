@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use berth_core::{Containers, ContentStore, Images, Leases, Namespaces, Scope, Snapshotter};
+use berth_core::{Containers, ContentStore, Images, Leases, Namespaces, Sandboxes, Scope, Snapshotter};
 use berth_types::{Error, Result, SnapshotterName};
 use tokio::sync::watch;
 
@@ -20,6 +20,7 @@ use crate::ledger::{Changes, Ledger};
 use crate::locks::Locks;
 use crate::namespaces::NamespaceView;
 use crate::opening::{self, Opening};
+use crate::sandboxes::SandboxView;
 use crate::sequence::Sequence;
 use crate::shared::Shared;
 use crate::snapshots::{self, SnapshotView};
@@ -115,6 +116,11 @@ impl Metadata {
     /// Containers.
     pub fn containers(&self, scope: &Scope) -> Arc<dyn Containers> {
         Arc::new(ContainerView { shared: Arc::clone(&self.shared), scope: scope.clone() })
+    }
+
+    /// Sandboxes.
+    pub fn sandboxes(&self, scope: &Scope) -> Arc<dyn Sandboxes> {
+        Arc::new(SandboxView { shared: Arc::clone(&self.shared), scope: scope.clone() })
     }
 
     /// Leases.

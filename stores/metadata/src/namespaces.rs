@@ -106,7 +106,12 @@ impl Namespaces for NamespaceView {
 /// What keeps a namespace from being removed, in containerd's words.
 fn leftovers(read: &dyn Read, namespace: &Namespace) -> Result<Vec<String>> {
     let mut left = Vec::new();
-    for (kind, what) in [(Kind::Image, "images"), (Kind::Blob, "blobs"), (Kind::Container, "containers")] {
+    for (kind, what) in [
+        (Kind::Image, "images"),
+        (Kind::Blob, "blobs"),
+        (Kind::Container, "containers"),
+        (Kind::Sandbox, "sandboxes"),
+    ] {
         if any(read, &key(kind, &[namespace.as_str()]))? {
             left.push(what.to_owned());
         }

@@ -12,6 +12,7 @@ mod image;
 mod introspection;
 mod lease;
 mod parts;
+mod sandbox;
 mod snapshot;
 mod task;
 mod time;

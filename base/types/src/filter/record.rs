@@ -2,7 +2,8 @@
 
 use crate::filter::Fields;
 use crate::{
-    BlobInfo, Container, Envelope, Event, Image, IngestStatus, Labels, Lease, SnapshotInfo, SnapshotKind,
+    BlobInfo, Container, Envelope, Event, Image, IngestStatus, Labels, Lease, Sandbox, SnapshotInfo,
+    SnapshotKind,
 };
 
 fn label(labels: &Labels, path: &[&str]) -> Option<String> {
@@ -21,6 +22,16 @@ impl Fields for Container {
             ["image"] => present(&self.image),
             ["snapshotter"] => present(&self.snapshotter),
             ["sandbox" | "sandboxid"] => present(&self.sandbox),
+            ["labels", key @ ..] => label(&self.labels, key),
+            _ => None,
+        }
+    }
+}
+
+impl Fields for Sandbox {
+    fn field(&self, path: &[&str]) -> Option<String> {
+        match path {
+            ["id"] => Some(self.id.to_string()),
             ["labels", key @ ..] => label(&self.labels, key),
             _ => None,
         }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use berth_content::Store;
 use berth_core::{
     Catalog, Containers, ContentStore, CreateTask, Differ, EventStream, Events, ExecProcess, Images,
-    Introspection, Leases, Namespaces, Scope, Snapshotter, Tasks, Transfers, UpdateTask,
+    Introspection, Leases, Namespaces, Sandboxes, Scope, Snapshotter, Tasks, Transfers, UpdateTask,
 };
 use berth_diff::Walking;
 use berth_metadata::{GcConfig, Metadata, Parts, Sharing};
@@ -79,6 +79,10 @@ impl Catalog for Stores {
 
     fn containers(&self, scope: &Scope) -> Arc<dyn Containers> {
         self.metadata.containers(scope)
+    }
+
+    fn sandboxes(&self, scope: &Scope) -> Option<Arc<dyn Sandboxes>> {
+        Some(self.metadata.sandboxes(scope))
     }
 
     fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {

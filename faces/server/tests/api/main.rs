@@ -10,6 +10,7 @@ mod events;
 mod moved;
 mod records;
 mod requests;
+mod sandboxes;
 mod served;
 mod tasks;
 mod transfers;

@@ -13,8 +13,8 @@ use berth_types::{Container, Labels, Result};
 use super::labels;
 use crate::key::{Kind, key, names};
 use crate::record::{
-    BlobRecord, CommitRecord, ContainerRecord, ImageRecord, IngestRecord, LeaseRecord, SnapshotRecord, each,
-    load,
+    BlobRecord, CommitRecord, ContainerRecord, ImageRecord, IngestRecord, LeaseRecord, SandboxRecord,
+    SnapshotRecord, each, load,
 };
 use crate::storage::Read;
 
@@ -58,7 +58,14 @@ impl Marks {
         let mut roots = Vec::new();
         for node in stored {
             match Kind::of(&node) {
-                Some(Kind::Image | Kind::Container | Kind::Blob | Kind::Ingest | Kind::Snapshot) => {
+                Some(
+                    Kind::Image
+                    | Kind::Container
+                    | Kind::Sandbox
+                    | Kind::Blob
+                    | Kind::Ingest
+                    | Kind::Snapshot,
+                ) => {
                     // It may refer to other things than at the first mark.
                     self.full.remove(&node);
                     roots.push((node, Reach::Full));
@@ -149,6 +156,12 @@ impl Marks {
             roots.extend(self.back.get(&node).into_iter().flatten().map(|kept| (kept.clone(), Reach::Full)));
             roots.extend(of_container(&namespace, record.fields()));
             self.full.insert(node);
+            Ok(())
+        })?;
+        each::<SandboxRecord, 2>(read, &key(Kind::Sandbox, &[]), |[namespace, id], record| {
+            let referred = labels::references(&namespace, &record.fields().labels);
+            roots.extend(referred.into_iter().map(|node| (node, Reach::Full)));
+            self.full.insert(SandboxRecord::key(&namespace, &id));
             Ok(())
         })?;
         Ok(roots)
@@ -256,6 +269,12 @@ fn references(read: &dyn Read, node: &Node, reach: Reach) -> Result<Vec<(Node, R
             let [namespace, _] = names(node)?;
             if let Some(record) = load::<ContainerRecord>(read, node)? {
                 found.extend(of_container(&namespace, record.fields()));
+            }
+        }
+        Some(Kind::Sandbox) => {
+            let [namespace, _] = names(node)?;
+            if let Some(record) = load::<SandboxRecord>(read, node)? {
+                found.extend(labelled(&namespace, &record.fields().labels));
             }
         }
         _ => {}

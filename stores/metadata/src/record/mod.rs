@@ -6,6 +6,7 @@ mod image;
 mod ingest;
 mod lease;
 mod namespace;
+mod sandbox;
 mod snapshot;
 
 use std::ops::ControlFlow;
@@ -18,6 +19,7 @@ pub(crate) use self::image::ImageRecord;
 pub(crate) use self::ingest::IngestRecord;
 pub(crate) use self::lease::{LeaseRecord, Resource, hold, let_go};
 pub(crate) use self::namespace::{NamespaceRow, ensure_namespace, namespaces};
+pub(crate) use self::sandbox::SandboxRecord;
 pub(crate) use self::snapshot::{CommitRecord, SnapshotRecord};
 use crate::codec::{Damaged, Decoder, Encoder};
 use crate::key::names;
