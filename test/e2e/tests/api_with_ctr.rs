@@ -274,9 +274,19 @@ fn plugins_have_containerds_names() {
 }
 
 #[test]
+fn the_sandbox_store_answers_as_containerds() {
+    let Some(both) = Both::start() else { return };
+    both.same("sandboxes ls");
+    both.same_class("sandboxes info nothing");
+    both.finish();
+}
+
+#[test]
 fn services_to_come_are_not_implemented_and_never_a_hang() {
     let Some(both) = Both::start() else { return };
-    assert!(ctr(&both.berth, "sandboxes ls").fails().contains("not implemented"));
+    let pod = both.berth.scratch().file("pod.json", "{}");
+    let run = ctr(&both.berth, "sandboxes run").arg(pod).arg("pod").fails();
+    assert!(run.contains("not implemented"), "{run}");
     both.finish();
 }
 
