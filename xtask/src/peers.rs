@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "cni", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "cni", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -52,7 +52,7 @@ impl Piece {
             Self::Containerd => "containerd-2.3.4",
             Self::Nerdctl => "nerdctl-2.3.5",
             Self::Cni => "cni-1.1.1",
-            Self::Crictl => "crictl-1.34.0",
+            Self::Crictl => "crictl-1.36.0",
             Self::Guest => "guest-12.1",
         }
     }

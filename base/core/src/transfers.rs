@@ -120,8 +120,8 @@ pub struct RegistryEnd {
     pub reference: ImageRef,
     /// Headers for the registry's own hosts.
     pub headers: Vec<(String, String)>,
-    /// The folder with `HOST/hosts.toml`; none for those of the daemon.
-    pub hosts: Option<PathBuf>,
+    /// The folders with `HOST/hosts.toml`; empty for those of the daemon.
+    pub hosts: Vec<PathBuf>,
     /// Whether it is spoken to without TLS where no file says otherwise.
     pub plain_http: bool,
     /// Who knows the credentials.

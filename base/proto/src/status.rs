@@ -62,6 +62,32 @@ pub fn to_status(error: &berth_types::Error) -> tonic::Status {
     tonic::Status::new(tonic::Code::from_i32(code(error.kind())), message)
 }
 
+/// The status of an error. Its text ends with the name of its class, as Go's errors do: people and scripts know
+/// errors of containerd by it.
+#[cfg(feature = "grpc")]
+pub fn answer(error: &berth_types::Error) -> tonic::Status {
+    let status = to_status(error);
+    match class(error.kind()) {
+        Some(class) if !status.message().ends_with(class) => {
+            tonic::Status::new(status.code(), format!("{}: {class}", status.message()))
+        }
+        _ => status,
+    }
+}
+
+#[cfg(feature = "grpc")]
+fn class(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::InvalidArgument => Some("invalid argument"),
+        ErrorKind::NotFound => Some("not found"),
+        ErrorKind::AlreadyExists => Some("already exists"),
+        ErrorKind::FailedPrecondition => Some("failed precondition"),
+        ErrorKind::Unavailable => Some("unavailable"),
+        ErrorKind::NotImplemented => Some("not implemented"),
+        _ => None,
+    }
+}
+
 /// The error that a gRPC status stands for, with the transport's own causes if it has any.
 #[cfg(feature = "grpc")]
 pub fn from_status(status: tonic::Status) -> berth_types::Error {
@@ -98,6 +124,17 @@ impl std::error::Error for TransportCause {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "grpc")]
+    #[test]
+    fn a_text_ends_with_its_class_once() {
+        assert_eq!(answer(&berth_types::Error::not_found("image \"x\"")).message(), "image \"x\": not found");
+        assert_eq!(
+            answer(&berth_types::Error::not_found("image \"x\": not found")).message(),
+            "image \"x\": not found"
+        );
+        assert_eq!(answer(&berth_types::Error::internal("it broke")).message(), "it broke");
+    }
 
     #[test]
     fn every_code_of_an_error_goes_to_a_kind_and_back() {

@@ -28,7 +28,7 @@ use crate::notify::Notify;
 use crate::parts::{named, snapshotters};
 use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
-use crate::{figures, identity, log, parts, proxy, reload, report};
+use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report};
 
 /// Threads that serve. One would do for most; with two a large answer does not hold up a small one.
 const WORKERS: usize = 2;
@@ -85,6 +85,7 @@ async fn serve(
         () = signals.stop() => return Ok(()),
     };
     let figures = figures::listen(&config).await?;
+    let kubernetes = kubernetes::services(&config, daemon.catalog.clone())?;
     let listeners = listen(&config)?;
     if let Some(listener) = figures {
         let containers = !config.plugins.cgroups.no_prometheus;
@@ -100,7 +101,8 @@ async fn serve(
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // An error means that the sender is gone, which says the same.
-    let serving = berth_server::serve(daemon.catalog.clone(), listeners, async { drop(stopped.await) });
+    let serving =
+        berth_server::serve(daemon.catalog.clone(), listeners, kubernetes, async { drop(stopped.await) });
     tokio::pin!(serving);
     let mut stop = Some(stop);
     let result = loop {

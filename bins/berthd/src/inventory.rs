@@ -7,8 +7,8 @@ use berth_transfer::Verifiers;
 use berth_types::{PluginInfo, PluginState};
 
 use crate::config::Config;
-use crate::figures;
 use crate::introspection::{plugin_uri, ready};
+use crate::{figures, kubernetes};
 
 const CONTENT: &str = "io.containerd.content.v1";
 const DIFFER: &str = "io.containerd.differ.v1";
@@ -19,9 +19,10 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 15] = [
+const SERVICES: [(&str, &[&str]); 16] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
+    ("cri", &["io.containerd.cri.v1"]),
     ("diff", &[SERVICE]),
     ("events", &[EVENT]),
     ("healthcheck", &[]),
@@ -50,10 +51,8 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 8] = [
-    ("io.containerd.cri.v1", "images"),
+const LATER: [(&str, &str); 6] = [
     ("io.containerd.cri.v1", "runtime"),
-    (GRPC, "cri"),
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
     ("io.containerd.mount-manager.v1", "bolt"),
@@ -61,9 +60,12 @@ const LATER: [(&str, &str); 8] = [
     ("io.containerd.sandbox.controller.v1", "shim"),
 ];
 
-/// Parts without which the daemon can do, by their names in `disabled_plugins`.
+/// The restart monitor's name in `disabled_plugins`.
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
-const VERIFIER: &str = "io.containerd.image-verifier.v1.bindir";
+
+/// Parts without which the daemon can do, by their names in `disabled_plugins`.
+const OPTIONAL: [&str; 4] =
+    [RESTART_MONITOR, "io.containerd.image-verifier.v1.bindir", figures::URI, kubernetes::URI];
 
 /// Records of everything but the open sets, which tell of themselves.
 pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
@@ -71,6 +73,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         content(&config.root),
         ready(EVENT, "exchange", &[]),
         metadata(config),
+        ready("io.containerd.cri.v1", "images", &[METADATA, SNAPSHOTTER]),
         gc(config),
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
@@ -99,8 +102,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
     }));
     records.retain(|record| {
         let disabled = config.disabled_plugins.contains(&plugin_uri(record));
-        let goes = matches!(record.state, PluginState::Skipped(_)) || record.kind == Verifiers::KIND;
-        !disabled || !goes
+        let optional = OPTIONAL.contains(&plugin_uri(record).as_str());
+        !disabled || !(optional || matches!(record.state, PluginState::Skipped(_)))
     });
     records
 }
@@ -109,7 +112,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
 pub(crate) fn needed(config: &Config) -> Vec<&String> {
     let all = inventory(config);
     let needed = |uri: &&String| {
-        ![RESTART_MONITOR, VERIFIER, figures::URI].contains(&uri.as_str())
+        !OPTIONAL.contains(&uri.as_str())
             && all.iter().any(|one| one.state == PluginState::Ready && plugin_uri(one) == **uri)
     };
     config.disabled_plugins.iter().filter(needed).collect()

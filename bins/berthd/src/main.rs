@@ -11,6 +11,7 @@ mod figures;
 mod identity;
 mod introspection;
 mod inventory;
+mod kubernetes;
 mod log;
 mod notify;
 mod parts;

@@ -336,7 +336,7 @@ fn end(reference: &str, login: Option<Login>) -> (RegistryEnd, Arc<Known>) {
     let end = RegistryEnd {
         reference: reference.parse().unwrap(),
         headers: vec![("X-Test".into(), "yes".into())],
-        hosts: None,
+        hosts: Vec::new(),
         plain_http: true,
         logins: Some(known.clone()),
     };

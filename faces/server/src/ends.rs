@@ -132,7 +132,7 @@ fn registry(message: wire::OciRegistry, pipes: &Pipes, scope: &Scope) -> Result<
     Ok(RegistryEnd {
         reference: reference.parse()?,
         headers: headers.into_iter().collect(),
-        hosts: Some(host_dir).filter(|folder| !folder.is_empty()).map(PathBuf::from),
+        hosts: Some(host_dir).filter(|folder| !folder.is_empty()).map(PathBuf::from).into_iter().collect(),
         plain_http: default_scheme == "http",
         logins,
     })

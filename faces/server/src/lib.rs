@@ -39,5 +39,5 @@ mod ttrpc;
 mod version;
 mod write;
 
-pub use serve::{Limits, Listeners, serve};
+pub use serve::{Limits, Listeners, MoreServices, serve};
 pub use socket::{Owner, Socket, SocketError};

@@ -61,11 +61,15 @@ pub struct Listeners {
     pub limits: Limits,
 }
 
-/// Serves `catalog` until `shutdown` resolves, then takes no more calls, waits a while for the changes under way
+/// More services beside ours, added by somebody who learns how long clients' messages may be.
+pub type MoreServices = Box<dyn FnOnce(Routes, usize) -> Routes + Send>;
+
+/// Serves `catalog`, and `more` on the clients' socket, until `shutdown` resolves, then takes no more calls, waits a while for the changes under way
 /// and removes the sockets. Streams and waits of clients end with it.
 pub async fn serve(
     catalog: Arc<dyn Catalog>,
     listeners: Listeners,
+    more: MoreServices,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<()> {
     let Listeners { grpc, ttrpc, limits } = listeners;
@@ -79,7 +83,7 @@ pub async fn serve(
         .max_concurrent_streams(STREAMS)
         .http2_max_pending_accept_reset_streams(Some(RESETS))
         .layer(tower::layer::layer_fn(Guard))
-        .add_routes(routes(&shared, limits.receive, &stop.subscribe()))
+        .add_routes(more(routes(&shared, limits.receive, &stop.subscribe()), limits.receive))
         .serve_with_incoming_shutdown(UnixListenerStream::new(grpc), told(stop.subscribe()));
     let shims =
         berth_ttrpc::tokio::Server::new(ForwardedEvents(catalog)).serve(ttrpc, told(stop.subscribe()));

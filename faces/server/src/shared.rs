@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use berth_core::Catalog;
 use berth_proto::prost::Message;
-use berth_types::{Error, ErrorKind};
+use berth_types::Error;
 use futures::Stream;
 use tonic::{Response, Status};
 
 use crate::mutations::Mutations;
+
+pub(crate) use berth_proto::status::answer as status;
 
 /// A stream of answers.
 pub(crate) type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -42,30 +44,6 @@ impl Shared {
 /// A value or the status of an error, for `?` in a service.
 pub(crate) fn ok<T>(result: berth_types::Result<T>) -> Result<T, Status> {
     result.map_err(|error| status(&error))
-}
-
-/// The status of an error. Its text ends with the name of its class, as Go's errors do: people and scripts know
-/// errors of containerd by it.
-pub(crate) fn status(error: &Error) -> Status {
-    let status = berth_proto::status::to_status(error);
-    match class(error.kind()) {
-        Some(class) if !status.message().ends_with(class) => {
-            Status::new(status.code(), format!("{}: {class}", status.message()))
-        }
-        _ => status,
-    }
-}
-
-fn class(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::InvalidArgument => Some("invalid argument"),
-        ErrorKind::NotFound => Some("not found"),
-        ErrorKind::AlreadyExists => Some("already exists"),
-        ErrorKind::FailedPrecondition => Some("failed precondition"),
-        ErrorKind::Unavailable => Some("unavailable"),
-        ErrorKind::NotImplemented => Some("not implemented"),
-        _ => None,
-    }
 }
 
 /// A part of a request that must be there.
@@ -102,13 +80,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_text_ends_with_its_class_once() {
-        assert_eq!(status(&Error::not_found("image \"x\"")).message(), "image \"x\": not found");
-        assert_eq!(status(&Error::not_found("image \"x\": not found")).message(), "image \"x\": not found");
-        assert_eq!(status(&Error::internal("it broke")).message(), "it broke");
-    }
 
     #[test]
     fn what_nobody_can_have_named_is_not_found() {

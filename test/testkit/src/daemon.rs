@@ -32,6 +32,8 @@ pub struct Setup {
     pub path: Vec<PathBuf>,
     /// More of the config file, in version 2's form.
     pub config: String,
+    /// Whether it serves the CRI. It does not by default, because containerd's reaches outside the daemon's folders.
+    pub kubernetes: bool,
     /// More of its environment.
     pub environment: Vec<(String, String)>,
     /// How much it logs; `debug` without it.

@@ -21,9 +21,9 @@ pub(crate) fn containerd(cache: &Path, into: &Path) -> Result<()> {
     install(cache, into, &modules)
 }
 
-/// crictl of the Kubernetes release that its module is served for.
+/// crictl of Kubernetes 1.36.
 pub(crate) fn crictl(cache: &Path, into: &Path) -> Result<()> {
-    install(cache, into, &["sigs.k8s.io/cri-tools/cmd/crictl@v1.34.0".to_owned()])
+    install(cache, into, &["sigs.k8s.io/cri-tools/cmd/crictl@v1.36.0".to_owned()])
 }
 
 /// nerdctl. Its module has a replace line, which `go install` refuses, so it is built as a dependency of a

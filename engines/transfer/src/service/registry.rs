@@ -151,8 +151,8 @@ impl Service {
             }),
             ..base.clone()
         };
-        if let Some(folder) = &end.hosts {
-            config.hosts = vec![folder.clone()];
+        if !end.hosts.is_empty() {
+            config.hosts.clone_from(&end.hosts);
         }
         if end.plain_http {
             config.plain_http.push(end.reference.host().to_owned());

@@ -36,7 +36,8 @@ impl Served {
             limits: Limits::default(),
         };
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(stores.clone(), listeners, async { drop(stopped.await) }));
+        let alone = Box::new(|routes, _| routes);
+        let serving = tokio::spawn(serve(stores.clone(), listeners, alone, async { drop(stopped.await) }));
         Self { scratch, stores, stop: Some(stop), serving: Some(serving) }
     }
 

@@ -4,11 +4,12 @@ use std::fs;
 
 use super::Daemon;
 
+/// The CRI in containerd.
+const KUBERNETES: [&str; 3] =
+    ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"];
+
 /// Parts of containerd that reach outside the daemon's own folders or need a network.
-const DISABLED: [&str; 10] = [
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.cri.v1.images",
-    "io.containerd.cri.v1.runtime",
+const DISABLED: [&str; 7] = [
     "io.containerd.nri.v1.nri",
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.tracing",
@@ -20,7 +21,9 @@ const DISABLED: [&str; 10] = [
 
 /// Writes the daemon's config file.
 pub(super) fn write(daemon: &Daemon) {
-    let disabled: Vec<String> = DISABLED.iter().map(|plugin| format!("  {plugin:?},\n")).collect();
+    let kubernetes = KUBERNETES.iter().filter(|_| !daemon.setup.kubernetes);
+    let disabled: Vec<String> =
+        DISABLED.iter().chain(kubernetes).map(|plugin| format!("  {plugin:?},\n")).collect();
     let text = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\n{}]\n\n[grpc]\n  address = {:?}\n\n\
          [ttrpc]\n  address = {:?}\n\n{}",
