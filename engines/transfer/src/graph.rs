@@ -181,7 +181,8 @@ pub(crate) fn selected(
     let selected = platforms.select(manifests);
     if selected.is_empty() {
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-        let text = format!("index {} has no image for the wanted platform but for {known}", index.digest);
+        let wanted = platforms.matching().map_or_else(|| "any platform".to_owned(), ToString::to_string);
+        let text = format!("index {} has no image for {wanted}; it has {known}", index.digest);
         return Err(Error::not_found(text));
     }
     Ok(selected)

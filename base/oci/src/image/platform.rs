@@ -1,5 +1,7 @@
 //! Which image of an index is for this machine.
 
+use std::fmt;
+
 use berth_types::{Descriptor, Error, Platform, Result};
 
 /// The platform on which this program runs.
@@ -78,6 +80,14 @@ fn normalize(mut platform: Platform) -> Platform {
 #[derive(Clone, Debug)]
 pub struct PlatformMatch {
     accepted: Vec<Platform>,
+}
+
+impl fmt::Display for PlatformMatch {
+    /// The platforms, the best one first: `linux/arm/v7, linux/arm/v6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let accepted: Vec<String> = self.accepted.iter().map(platform_string).collect();
+        f.write_str(&accepted.join(", "))
+    }
 }
 
 impl PlatformMatch {
