@@ -19,10 +19,9 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 16] = [
+const SERVICES: [(&str, &[&str]); 15] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
-    ("cri", &["io.containerd.cri.v1"]),
     ("diff", &[SERVICE]),
     ("events", &[EVENT]),
     ("healthcheck", &[]),
@@ -64,8 +63,13 @@ const LATER: [(&str, &str); 6] = [
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
-const OPTIONAL: [&str; 4] =
-    [RESTART_MONITOR, "io.containerd.image-verifier.v1.bindir", figures::URI, kubernetes::URI];
+const OPTIONAL: [&str; 5] = [
+    RESTART_MONITOR,
+    "io.containerd.image-verifier.v1.bindir",
+    figures::URI,
+    kubernetes::URI,
+    kubernetes::IMAGES,
+];
 
 /// Records of everything but the open sets, which tell of themselves.
 pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
@@ -74,6 +78,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready(EVENT, "exchange", &[]),
         metadata(config),
         ready("io.containerd.cri.v1", "images", &[METADATA, SNAPSHOTTER]),
+        pods(),
         gc(config),
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
@@ -129,6 +134,13 @@ fn metadata(config: &Config) -> PluginInfo {
     let mut record = ready(METADATA, "bolt", &[CONTENT, EVENT, SNAPSHOTTER]);
     let policy = config.plugins.metadata.content_sharing_policy.clone();
     record.exports.insert("policy".to_owned(), policy);
+    record
+}
+
+/// The CRI as a whole, which a configuration that requires it must not be promised yet.
+fn pods() -> PluginInfo {
+    let mut record = ready(GRPC, "cri", &["io.containerd.cri.v1"]);
+    record.state = PluginState::Skipped("images are served, pods are not yet: skip plugin".to_owned());
     record
 }
 

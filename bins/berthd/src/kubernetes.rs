@@ -12,10 +12,10 @@ use serde::Deserialize;
 use crate::config::{Config, GoDuration};
 use crate::identity;
 
-/// The plugin that serves it, which a configuration may disable.
+/// The plugin that serves it.
 pub(crate) const URI: &str = "io.containerd.grpc.v1.cri";
-/// The table of images.
-const IMAGES: &str = "io.containerd.cri.v1.images";
+/// The plugin of its images, and its table.
+pub(crate) const IMAGES: &str = "io.containerd.cri.v1.images";
 
 /// What of the table of images is heeded; the other keys are kept.
 #[derive(Debug, Deserialize)]
@@ -45,9 +45,9 @@ impl Default for Images {
     }
 }
 
-/// What adds the interface's services to the daemon's; nothing where it is disabled.
+/// What adds the interface's services to the daemon's; nothing where one of its plugins is disabled.
 pub(crate) fn services(config: &Config, catalog: Arc<dyn Catalog>) -> Result<MoreServices> {
-    if config.disabled_plugins.iter().any(|uri| uri == URI) {
+    if config.disabled_plugins.iter().any(|uri| uri == URI || uri == IMAGES) {
         return Ok(Box::new(|routes, _| routes));
     }
     let cri = Cri::open(settings(config)?, catalog)?;

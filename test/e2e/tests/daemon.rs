@@ -43,8 +43,9 @@ fn folders_and_sockets_are_tight_whatever_the_umask_was() {
     let script = "umask 000; chmod 755 root; exec \"$0\" --root $PWD/root --state $PWD/state --address $PWD/run/d.sock";
     let running =
         Invocation::new("sh").args(["-c", script]).arg(&program).current_dir(scratch.folder()).start();
-    wait::soon("the sockets", || scratch.path("run/d.sock.ttrpc").exists());
     let mode = |path: &str| fs::symlink_metadata(scratch.path(path)).map(|found| found.mode() & 0o7777);
+    // The last thing that is done to the last socket before the daemon answers.
+    wait::soon("the sockets", || mode("run/d.sock.ttrpc").is_ok_and(|mode| mode == 0o660));
     for (path, wanted) in [
         ("root", 0o700),
         ("root/daemon.lock", 0o600),

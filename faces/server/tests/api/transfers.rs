@@ -288,7 +288,7 @@ async fn credentials_are_asked_for_over_a_stream() {
         assert_eq!(steps.hear::<wire::Progress>().await.unwrap().event, event);
     }
     let asked = served.stores.moved.asked.lock().unwrap().clone();
-    assert_eq!(asked, [r#"("reg.test/a:1", [("K", "v")], Some("/hosts"), true)"#, r#""u p""#]);
+    assert_eq!(asked, [r#"("reg.test/a:1", [("K", "v")], ["/hosts"], true)"#, r#""u p""#]);
     // A client that goes without a word has none.
     let auth = Open::begin(&served, "auth").await.unwrap();
     let (moved, ()) =
