@@ -196,6 +196,9 @@ pub trait Transfers: Send + Sync {
     /// Pushes an image.
     async fn push(&self, from: ImageStore, to: RegistryEnd, requester: &dyn Requester) -> Result<()>;
 
+    /// Unpacks an index's or manifest's image that is there. What is unpacked already is left as it is.
+    async fn unpack(&self, target: &Descriptor, into: &UnpackInto) -> Result<()>;
+
     /// Gives an image more names.
     async fn tag(&self, from: ImageStore, to: ImageStore) -> Result<()>;
 }

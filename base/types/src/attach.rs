@@ -1,6 +1,6 @@
 //! The frames on a container's attach socket, between the shim and whoever watches or types.
 //!
-//! A shim that keeps a container's output as JSON log (`berth-json:///…`) offers a unix stream socket named
+//! A shim that keeps a container's output as a log (`berth-json://…`, `berth-cri://…`) offers a unix stream socket named
 //! [`SOCKET`] in the bundle's folder, from the task's creation until its deletion, whatever becomes of the daemon.
 //! (The bundle's path may be longer than a socket's address: `berth_sys::local_socket::connect` copes.)
 //!
@@ -43,6 +43,9 @@ pub enum Stream {
     Open = 3,
     /// The last frame to a client that read too slowly; its payload is text.
     CutOff = 4,
+    /// From the client, at any time: the log's file has been renamed, go on in a new one. The answer is a frame of the
+    /// same stream, empty or with the text of what went wrong.
+    Reopen = 5,
 }
 
 /// What happens when a client does not read.
@@ -125,6 +128,7 @@ fn parse_header(bytes: &[u8]) -> Result<Option<(Stream, usize)>, FrameError> {
         2 => Stream::Stderr,
         3 => Stream::Open,
         4 => Stream::CutOff,
+        5 => Stream::Reopen,
         other => return Err(FrameError::Stream(other)),
     };
     let length = u32::from_be_bytes([a, b, c, d]) as usize;

@@ -7,6 +7,7 @@
 //! - [`start`] makes the socket, forks, and tells the daemon the address; the child serves ([`serve`]);
 //! - [`service`] is the task service, over the state in [`serve::task`];
 //! - [`runtime`] is the seam to the low-level runtime; [`stdio`] is where output goes;
+//! - [`pause`] is what a pod's first process runs, which is this program under another name;
 //! - [`delete`] clears away after a shim that was killed.
 
 mod arguments;
@@ -20,6 +21,7 @@ mod info;
 mod jobs;
 mod log;
 mod options;
+mod pause;
 mod publish;
 mod runtime;
 mod serve;
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
     berth_sys::memory::stay_small();
     let mut words = std::env::args();
     let program = words.next().unwrap_or_default();
+    if program.rsplit('/').next() == Some(pause::NAME) {
+        return pause::pause();
+    }
     match run(words, &program) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

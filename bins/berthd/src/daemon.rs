@@ -85,7 +85,8 @@ async fn serve(
         () = signals.stop() => return Ok(()),
     };
     let figures = figures::listen(&config).await?;
-    let kubernetes = kubernetes::services(&config, daemon.catalog.clone())?;
+    let cri = kubernetes::open(&config, daemon.catalog.clone()).await?;
+    let kubernetes = kubernetes::services(cri.clone());
     let listeners = listen(&config)?;
     if let Some(listener) = figures {
         let containers = !config.plugins.cgroups.no_prometheus;
@@ -125,6 +126,9 @@ async fn serve(
             },
         }
     };
+    if let Some(cri) = cri {
+        cri.close().await;
+    }
     daemon.close().await;
     result.map_err(|error| anyhow::anyhow!(error.chain()))
 }

@@ -50,8 +50,7 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 6] = [
-    ("io.containerd.cri.v1", "runtime"),
+const LATER: [(&str, &str); 5] = [
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
     ("io.containerd.mount-manager.v1", "bolt"),
@@ -63,12 +62,13 @@ const LATER: [(&str, &str); 6] = [
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 6] = [
     RESTART_MONITOR,
     "io.containerd.image-verifier.v1.bindir",
     figures::URI,
     kubernetes::URI,
     kubernetes::IMAGES,
+    kubernetes::RUNTIME,
 ];
 
 /// Records of everything but the open sets, which tell of themselves.
@@ -78,7 +78,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready(EVENT, "exchange", &[]),
         metadata(config),
         ready("io.containerd.cri.v1", "images", &[METADATA, SNAPSHOTTER]),
-        pods(),
+        ready("io.containerd.cri.v1", "runtime", &[EVENT, METADATA]),
+        ready(GRPC, "cri", &["io.containerd.cri.v1"]),
         gc(config),
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
@@ -134,13 +135,6 @@ fn metadata(config: &Config) -> PluginInfo {
     let mut record = ready(METADATA, "bolt", &[CONTENT, EVENT, SNAPSHOTTER]);
     let policy = config.plugins.metadata.content_sharing_policy.clone();
     record.exports.insert("policy".to_owned(), policy);
-    record
-}
-
-/// The CRI as a whole, which a configuration that requires it must not be promised yet.
-fn pods() -> PluginInfo {
-    let mut record = ready(GRPC, "cri", &["io.containerd.cri.v1"]);
-    record.state = PluginState::Skipped("images are served, pods are not yet: skip plugin".to_owned());
     record
 }
 

@@ -8,11 +8,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use berth_archive::{Entry as Member, Kind, Reader, Time, Writer};
+use berth_rootfs::Keep;
 use berth_sys::beneath::{Entry, Owner, Root};
 use berth_types::{Error, Mount, ProcessStatus, Result};
 use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec, Timestamps, major, minor};
 
-use crate::tree::{self, Keep};
 use crate::{Found, Workload};
 
 /// How to copy.
@@ -206,13 +206,13 @@ fn copy(
     if into && folder && contents {
         return into_folder(from, &source, to, &target, keep);
     }
-    tree::copy(from, &source, to, &target, keep)
+    berth_rootfs::copy(from, &source, to, &target, keep)
 }
 
 /// Copies what is in a folder into a folder that is there, whose own owner and mode stay.
 fn into_folder(from: &Root, source: &Path, to: &Root, target: &Path, keep: Keep) -> io::Result<()> {
     for name in from.entry(source)?.read_dir()? {
-        tree::copy(from, &source.join(&name), to, &target.join(&name), keep)?;
+        berth_rootfs::copy(from, &source.join(&name), to, &target.join(&name), keep)?;
     }
     Ok(())
 }

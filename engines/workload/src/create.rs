@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use berth_core::{NewSnapshot, Rollback};
+use berth_rootfs::{Identity, Keep, copy_contents, read_only};
 use berth_sys::beneath::Root;
 use berth_types::{
     Any, Container, ContainerId, Error, ErrorKind, Image, Labels, Mount, Platform, Result, RuntimeInfo,
@@ -12,9 +13,6 @@ use berth_types::{
 
 use crate::network::Given;
 use crate::parse::{MountKind, MountRequest, RestartName};
-use crate::rootfs::read_only;
-use crate::tree::{self, Keep};
-use crate::user::Identity;
 use crate::{
     Config, Definition, HostConfig, ImageFacts, MountPoint, Workload, files, labels, merge, names, parse,
     spec,
@@ -417,7 +415,7 @@ fn fill_volume(root: &Root, source: &Path, target: &Root) -> std::io::Result<()>
         }
         Err(error) => return Err(error),
     };
-    tree::copy_contents(&folder, Path::new(""), target, Path::new(""), Keep::Everything)
+    copy_contents(&folder, Path::new(""), target, Path::new(""), Keep::Everything)
 }
 
 fn bind_point(wanted: &MountRequest, point: &mut MountPoint) -> Result<()> {

@@ -26,7 +26,7 @@ pub struct Definition {
     /// A folder that is the root filesystem as it is, instead of an image.
     pub rootfs: Option<String>,
     /// Groups beside the user's own, as numbers, for processes that are added later.
-    pub user: crate::user::Identity,
+    pub user: berth_rootfs::Identity,
 }
 
 /// What runs in a container.

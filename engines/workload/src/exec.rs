@@ -5,8 +5,8 @@ use berth_sys::beneath::Root;
 use berth_types::{Any, ContainerId, ErrorKind, ExecId, Exit, ProcessRef, Result, Stdio};
 
 use crate::spec::exec_process;
-use crate::user::{Accounts, Identity};
 use crate::{ExecOptions, Found, Workload, names};
+use berth_rootfs::{Accounts, Identity};
 
 /// The type of a process on its way to a runtime.
 const PROCESS_TYPE: &str = "types.containerd.io/opencontainers/runtime-spec/1/Process";

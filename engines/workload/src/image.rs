@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use crate::Workload;
 use crate::home::{make, replace};
-use crate::user::Identity;
+use berth_rootfs::Identity;
 
 /// Limits of what an image may make us read.
 const MAX_MANIFEST: u64 = 4 << 20;

@@ -6,8 +6,8 @@ use berth_core::NewSnapshot;
 use berth_sys::beneath::Root;
 use berth_types::{Error, ErrorKind, Image, Labels, LeaseId, Platform, Result, SnapshotKey};
 
-use crate::user::{Accounts, Identity};
 use crate::{ImageFacts, Workload, names};
+use berth_rootfs::{Accounts, Identity};
 
 /// How long a forgotten lease holds what a look needed.
 const LEASE: std::time::Duration = std::time::Duration::from_mins(10);

@@ -1,13 +1,16 @@
 //! The handle.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use berth_core::{Catalog, Scope};
-use berth_types::{Image, Platform, Result, SnapshotterName};
+use berth_rootfs::look_into;
+use berth_sys::beneath::Root;
+use berth_types::{Image, Mount, Platform, Result, SnapshotterName};
 
 use crate::Home;
+use crate::home::make;
 
 /// Puts the layers of an image into a snapshotter, however that is done.
 #[async_trait]
@@ -86,5 +89,16 @@ impl Workload {
     /// What holds unless a container says otherwise.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Mounts a list and gives its root to `look`. Blocking.
+    pub(crate) fn in_mounts<T: Send>(
+        &self,
+        mounts: &[Mount],
+        look: impl FnOnce(&Root, &Path) -> Result<T> + Send,
+    ) -> Result<T> {
+        let at = self.home.images().with_file_name("rootfs");
+        make(&at)?;
+        look_into(mounts, &at, look)
     }
 }

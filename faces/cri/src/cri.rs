@@ -10,8 +10,14 @@ use proto::runtime_service_server::RuntimeServiceServer;
 use tonic::service::Routes;
 
 use crate::config::Config;
+use crate::container::Container;
+use crate::events::Events;
 use crate::image::Known;
+use crate::nursery::Nursery;
+use crate::pod::{Networks, Pod};
 use crate::service;
+use crate::stats::Rates;
+use crate::table::Table;
 
 /// The namespace in which Kubernetes' containers and images are.
 const NAMESPACE: &str = "k8s.io";
@@ -22,15 +28,41 @@ pub struct Cri {
     pub(crate) scope: Scope,
     pub(crate) config: Config,
     pub(crate) known: Known,
+    pub(crate) pods: Table<Pod>,
+    pub(crate) containers: Table<Container>,
+    pub(crate) networks: Networks,
+    pub(crate) events: Events,
+    pub(crate) nursery: Nursery,
+    pub(crate) rates: Rates,
 }
 
 impl Cri {
-    /// Opens it. There is nothing to wait for.
-    pub fn open(config: Config, catalog: Arc<dyn Catalog>) -> Result<Arc<Self>> {
+    /// Opens it, and takes up the pods and containers of the daemon before this one.
+    pub async fn open(config: Config, catalog: Arc<dyn Catalog>) -> Result<Arc<Self>> {
         let namespace: Namespace = NAMESPACE.parse().map_err(|error| {
             Error::internal("the namespace of Kubernetes has no valid name").caused_by(error)
         })?;
-        Ok(Arc::new(Self { catalog, scope: Scope::new(namespace), config, known: Known::default() }))
+        let cri = Arc::new(Self {
+            networks: Networks::new(&config.pods),
+            catalog,
+            scope: Scope::new(namespace),
+            config,
+            known: Known::default(),
+            pods: Table::default(),
+            containers: Table::default(),
+            events: Events::default(),
+            nursery: Nursery::open(),
+            rates: Rates::default(),
+        });
+        cri.recover_pods().await?;
+        cri.recover_containers().await?;
+        cri.settle_pods().await;
+        Ok(cri)
+    }
+
+    /// Ends what goes on in the background. Pods and containers go on.
+    pub async fn close(&self) {
+        self.nursery.close().await;
     }
 
     /// Adds its services to those of a server which takes messages of up to `receive` bytes.

@@ -4,17 +4,30 @@
 //! |---|---|
 //! | [`service`] | the two gRPC services: translation and dispatch |
 //! | [`image`] | images as a kubelet knows them: by the digest of their configuration, with all their names |
+//! | [`pod`] | what containers share: namespaces, files, addresses |
+//! | [`container`] | containers of pods, and commands in them |
+//! | [`spec`] | from what was asked for to what the low-level runtime does |
 //! | [`config`] | what of containerd's CRI tables is heeded |
 //!
-//! Images are there; pods are not yet: their calls answer Unimplemented, and `Status` says that the runtime is not
-//! ready, so that no kubelet schedules on it. Everything goes through the core traits: a pull is the pull of
-//! everybody else, and what `ctr -n k8s.io` does is seen here at once.
+//! Everything goes through the core traits: a pull is the pull of everybody else, a container is a record and a task
+//! like any other, and what `ctr -n k8s.io` does is seen here at once. Whatever changes something runs to its end
+//! whoever waits for it, and a request that comes again joins the first ([`nursery`]).
 
+mod blocking;
 mod config;
+mod container;
 mod cri;
+mod events;
 mod image;
+mod names;
+mod nursery;
+mod pod;
 mod service;
+mod spec;
+mod stats;
 mod status;
+mod table;
+mod time;
 
-pub use config::Config;
+pub use config::{AddressPreference, Config, Handler, Network, Pods};
 pub use cri::Cri;

@@ -1,10 +1,13 @@
 //! What the runtime says of itself.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use berth_proto::runtime::v1 as proto;
+use serde_json::json;
 
 use crate::Cri;
+use crate::config::Handler;
 
 /// The version of the kubelet's interface to runtimes, which never changed.
 const KUBE_API: &str = "0.1.0";
@@ -24,42 +27,86 @@ impl Cri {
         }
     }
 
-    /// Whether pods can be run: not yet, and so says the condition that a kubelet looks at.
-    pub(crate) fn status(&self, verbose: bool) -> proto::StatusResponse {
-        let to_come = |kind: &str, reason: &str| proto::RuntimeCondition {
-            r#type: kind.to_owned(),
-            status: false,
-            reason: reason.to_owned(),
-            message: "berth serves images over the CRI, and does not run pods yet".to_owned(),
+    /// Whether pods can be run, and put on a network.
+    pub(crate) async fn status(&self, verbose: bool) -> proto::StatusResponse {
+        let network = self.networks.status().await.map_err(|error| error.chain());
+        let condition = |kind: &str, problem: Option<(&str, String)>| {
+            let (reason, message) = problem.clone().unwrap_or_default();
+            proto::RuntimeCondition {
+                r#type: kind.to_owned(),
+                status: problem.is_none(),
+                reason: reason.to_owned(),
+                message,
+            }
         };
-        let conditions =
-            vec![to_come("RuntimeReady", "RuntimeToCome"), to_come("NetworkReady", "NetworkPluginNotReady")];
-        let config = verbose.then(|| {
-            let config = serde_json::json!({
-                "snapshotter": self.config.snapshotter.to_string(),
-                "imageFolder": self.config.image_folder,
-                "registryHosts": self.config.registry_hosts,
-                "pinnedImages": self.config.pinned_images,
-            });
-            ("config".to_owned(), config.to_string())
-        });
+        let problem = network
+            .as_ref()
+            .err()
+            .map(|error| ("NetworkPluginNotReady", format!("Network plugin returns error: {error}")));
+        let conditions = vec![condition("RuntimeReady", None), condition("NetworkReady", problem)];
+        let pods = &self.config.pods;
         proto::StatusResponse {
             status: Some(proto::RuntimeStatus { conditions }),
-            info: config.into_iter().collect(),
-            ..Default::default()
+            info: if verbose { self.info(network.err()) } else { HashMap::new() },
+            runtime_handlers: handlers(&pods.default_handler, pods.handlers.values().map(AsRef::as_ref)),
+            features: Some(proto::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
+            }),
         }
     }
 
-    /// How a kubelet is to name cgroups: by systemd where systemd rules.
-    #[expect(clippy::unused_self, reason = "a runtime handler's configuration will decide it")]
+    fn info(&self, network: Option<String>) -> HashMap<String, String> {
+        let pods = &self.config.pods;
+        let config = json!({
+            "snapshotter": self.config.snapshotter.to_string(),
+            "imageFolder": self.config.image_folder,
+            "registryHosts": self.config.registry_hosts,
+            "pinnedImages": self.config.pinned_images,
+            "defaultRuntimeName": pods.default_handler,
+            "runtimes": pods.handlers.keys().collect::<Vec<_>>(),
+            "cni": {
+                "confDir": pods.network.conf_dir,
+                "binDirs": pods.network.bin_dirs,
+                "maxConfNum": pods.network.max_conf_num,
+                "setupSerially": pods.network.is_serial,
+            },
+            "rootDir": pods.root,
+            "stateDir": pods.state,
+        });
+        HashMap::from([
+            ("config".to_owned(), config.to_string()),
+            ("lastCNILoadStatus".to_owned(), network.unwrap_or_else(|| "OK".to_owned())),
+        ])
+    }
+
+    /// How a kubelet is to name cgroups: as the default handler makes them.
     pub(crate) fn runtime_config(&self) -> proto::RuntimeConfigResponse {
-        let driver = if Path::new(SYSTEMD).is_dir() {
-            proto::CgroupDriver::Systemd
-        } else {
-            proto::CgroupDriver::Cgroupfs
+        let by_systemd = match self.config.pods.handler("") {
+            Ok(handler) => handler.systemd_cgroup,
+            Err(_) => Path::new(SYSTEMD).is_dir(),
         };
+        let driver = if by_systemd { proto::CgroupDriver::Systemd } else { proto::CgroupDriver::Cgroupfs };
         proto::RuntimeConfigResponse {
             linux: Some(proto::LinuxRuntimeConfiguration { cgroup_driver: driver.into() }),
         }
     }
+}
+
+/// What each handler can do; the default one also without its name.
+fn handlers<'a>(default: &str, all: impl Iterator<Item = &'a Handler>) -> Vec<proto::RuntimeHandler> {
+    let features = |handler: &Handler| {
+        Some(proto::RuntimeHandlerFeatures {
+            recursive_read_only_mounts: handler.is_own,
+            user_namespaces: false,
+        })
+    };
+    let mut found = Vec::new();
+    for handler in all {
+        if handler.name == default {
+            found.push(proto::RuntimeHandler { name: String::new(), features: features(handler) });
+        }
+        found.push(proto::RuntimeHandler { name: handler.name.clone(), features: features(handler) });
+    }
+    found
 }

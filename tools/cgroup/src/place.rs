@@ -37,6 +37,19 @@ impl Cgroup {
             .ok_or_else(|| io::Error::other(format!("process {pid} is in no cgroup")))
     }
 
+    /// The cgroups that hold these: a pod's, for those of one of its containers. None above the root.
+    pub fn parent(&self) -> Option<Self> {
+        Some(match self {
+            Self::V1(controllers) => Self::V1(
+                controllers
+                    .iter()
+                    .map(|(name, folder)| Some((name.clone(), folder.parent()?.to_owned())))
+                    .collect::<Option<_>>()?,
+            ),
+            Self::V2(folder) => Self::V2(folder.parent()?.to_owned()),
+        })
+    }
+
     /// Reads the lines `ID:CONTROLLERS:PATH`.
     fn parse(text: &str, unified: bool, folder: impl Fn(&str) -> PathBuf) -> Option<Self> {
         let mut controllers = BTreeMap::new();
@@ -95,6 +108,8 @@ mod tests {
         assert_eq!(found["cpuacct"], Path::new("/c/cpuacct/ns/a"));
         assert_eq!(found["memory"], Path::new("/c/memory/ns/a"));
         assert_eq!(found["systemd"], Path::new("/c/systemd/x"));
+        let Some(Cgroup::V1(above)) = Cgroup::V1(found).parent() else { panic!("v1") };
+        assert_eq!(above["memory"], Path::new("/c/memory/ns"));
         assert_eq!(parse("0::/ns/a\n", true), Some(Cgroup::V2("/c/ns/a".into())));
         assert_eq!(parse("", true), None);
     }

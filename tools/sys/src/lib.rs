@@ -8,9 +8,11 @@
 mod tests;
 
 pub mod beneath;
+pub mod capabilities;
 pub mod child;
 pub mod fork;
 pub mod given;
+pub mod held;
 pub mod launch;
 pub mod limits;
 pub mod local_socket;

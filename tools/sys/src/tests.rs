@@ -11,7 +11,7 @@ use crate::thread::in_private_mounts;
 use crate::userns::IdMapping;
 
 /// Whether this test can run; without root it prints why not, except under CI where it fails.
-fn root() -> bool {
+pub(crate) fn root() -> bool {
     if rustix::process::geteuid().is_root() {
         return true;
     }

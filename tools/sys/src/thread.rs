@@ -59,7 +59,7 @@ pub fn in_network<T: Send>(
 }
 
 /// Runs `work` after `enter` on a thread that ends with it: what `enter` leaves, nobody else uses.
-fn after<T: Send>(
+pub(crate) fn after<T: Send>(
     enter: impl FnOnce() -> io::Result<()> + Send,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 /// One line of `uid_map` or `gid_map`: `length` ids from `inside` appear outside as `outside`….
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +51,29 @@ pub fn render(mappings: &[IdMapping]) -> String {
 /// Blocking for well below a millisecond; needs the right to map the ids (`CAP_SETUID`,
 /// `CAP_SETGID` in the parent namespace).
 pub fn open(uids: &[IdMapping], gids: &[IdMapping]) -> io::Result<OwnedFd> {
-    let child = Sleeper::born()?;
-    let proc = format!("/proc/{}", child.0);
-    fs::write(format!("{proc}/uid_map"), render(uids))?;
-    fs::write(format!("{proc}/gid_map"), render(gids))?;
-    Ok(File::open(format!("{proc}/ns/user"))?.into())
+    let child = Sleeper::born(libc::CLONE_NEWUSER)?;
+    child.map(uids, gids)?;
+    Ok(File::open(child.namespace("user"))?.into())
 }
 
-/// A child that only waits to be killed, in a user namespace of its own.
-struct Sleeper(libc::pid_t);
+/// A child that only waits to be killed, in namespaces of its own.
+pub(crate) struct Sleeper(libc::pid_t);
 
 impl Sleeper {
-    fn born() -> io::Result<Self> {
-        let flags = libc::CLONE_NEWUSER | libc::CLONE_FILES;
+    /// Its namespace of a kind, by the name that proc(5) has for it.
+    pub(crate) fn namespace(&self, kind: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/ns/{kind}", self.0))
+    }
+
+    /// Writes the maps of its user namespace.
+    pub(crate) fn map(&self, uids: &[IdMapping], gids: &[IdMapping]) -> io::Result<()> {
+        fs::write(format!("/proc/{}/uid_map", self.0), render(uids))?;
+        fs::write(format!("/proc/{}/gid_map", self.0), render(gids))
+    }
+
+    /// Makes it, with new namespaces of the kinds in `kinds` (`CLONE_NEW…`).
+    pub(crate) fn born(kinds: i32) -> io::Result<Self> {
+        let flags = kinds | libc::CLONE_FILES;
         let none = std::ptr::null::<libc::c_void>();
         // SAFETY: without CLONE_VM the child owns a copy of this memory and without a stack argument
         // it goes on from here; the only thing it does is pause. No exit signal is asked for, so no

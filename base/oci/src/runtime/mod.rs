@@ -13,8 +13,10 @@ mod resources;
 mod seccomp;
 mod seccomp_default;
 mod seccomp_names;
+mod signal;
 mod spec;
 mod state;
+mod sysctl;
 
 pub use hooks::*;
 pub use linux::*;
@@ -22,8 +24,10 @@ pub use process::*;
 pub use resources::*;
 pub use seccomp::*;
 pub use seccomp_default::default_seccomp;
+pub use signal::{signal, signal_name};
 pub use spec::*;
 pub use state::*;
+pub use sysctl::sysctl_home;
 
 use serde::{Deserialize, Deserializer};
 

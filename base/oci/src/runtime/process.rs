@@ -154,6 +154,12 @@ impl Capabilities {
         "CAP_BPF",
         "CAP_CHECKPOINT_RESTORE",
     ];
+
+    /// The names of those whose bit is set.
+    pub fn names_of(bits: u64) -> Vec<String> {
+        let set = Self::NAMES.iter().enumerate().filter(|(number, _)| bits & (1 << number) != 0);
+        set.map(|(_, name)| (*name).to_owned()).collect()
+    }
 }
 
 /// A resource limit of setrlimit(2).

@@ -8,13 +8,16 @@
 //! | a file, `file://PATH` | a pipe (through `/dev/stdout` a file could be truncated) | appends; what a full disk refuses is lost, the container goes on |
 //! | `binary://PROGRAM?KEY=VALUE` | pipes whose other ends the logger has | starts and ends the logger ([`logger`]) |
 //! | `berth-json:///PATH?max-size=10m&max-file=3` | pipes | Docker's rotating JSON log ([`json_log`]), and an attach socket ([`output`]) |
+//! | `berth-cri://FOLDER?file=NAME&limit=16384` | pipes | a kubelet's log ([`cri_log`]), which it rotates, and an attach socket |
 //!
 //! With a terminal the other end of it stands in the place of the pipes.
 
-pub(crate) mod json_log;
+mod cri_log;
+mod json_log;
 pub(crate) mod logger;
 pub(crate) mod output;
 pub(crate) mod pump;
+mod record;
 mod uri;
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,10 +28,12 @@ use berth_types::{Error, Result};
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchown, openat, stat};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use self::cri_log::CriLog;
 use self::json_log::JsonLog;
 use self::logger::LoggerProgram;
 use self::output::{Input, Output};
 use self::pump::{Channel, Pump, Sink};
+use self::record::Record;
 use crate::runtime::ChildIo;
 
 /// What a client asks for.
@@ -83,6 +88,7 @@ enum Destination {
     File(PathBuf),
     Logger(uri::Uri),
     Json(uri::Uri),
+    Cri(uri::Uri),
 }
 
 impl Destination {
@@ -102,9 +108,19 @@ impl Destination {
             }
             "binary" | "binary-v2" => Ok(Self::Logger(uri)),
             "berth-json" => Ok(Self::Json(uri)),
+            "berth-cri" => Ok(Self::Cri(uri)),
             other => Err(Error::invalid_argument(format!(
-                "unknown STDIO scheme {other:?}: a fifo's path, file, binary and berth-json are known"
+                "unknown STDIO scheme {other:?}: a fifo's path, file, binary, berth-json and berth-cri are known"
             ))),
+        }
+    }
+
+    /// The log that is kept of what goes there, if one is.
+    fn record(&self) -> Result<Option<Record>> {
+        match self {
+            Self::Json(uri) => JsonLog::open(uri).map(|log| Some(Record::Json(log))),
+            Self::Cri(uri) => CriLog::open(uri).map(|log| Some(Record::Cri(log))),
+            Self::Nowhere | Self::Fifo(_) | Self::File(_) | Self::Logger(_) => Ok(None),
         }
     }
 
@@ -132,9 +148,8 @@ impl Plan {
             output: None,
         };
         let destination = Destination::parse(&streams.stdout)?;
-        if let Destination::Json(uri) = &destination {
-            plan.output =
-                Some(Output::open(JsonLog::open(uri)?, bundle, input_of(&streams.stdin), streams.terminal)?);
+        if let Some(record) = destination.record()? {
+            plan.output = Some(Output::open(record, bundle, input_of(&streams.stdin), streams.terminal)?);
         }
         if streams.terminal {
             let sink = plan.terminal_sink(destination)?;
@@ -158,7 +173,7 @@ impl Plan {
                     plan.stream(Channel::Stderr, second, owner, handing)?,
                 )
             }
-            Destination::Json(_) => {
+            Destination::Json(_) | Destination::Cri(_) => {
                 (plan.record(Channel::Stdout, owner)?, plan.record(Channel::Stderr, owner)?)
             }
             other => {
@@ -194,9 +209,11 @@ impl Plan {
                 let sink = Sink::File(append(&path)?);
                 self.piped(channel, sink, owner)
             }
-            Destination::Logger(_) | Destination::Json(_) => Err(Error::invalid_argument(
-                "standard error cannot have a log of its own: give the log as standard output",
-            )),
+            Destination::Logger(_) | Destination::Json(_) | Destination::Cri(_) => {
+                Err(Error::invalid_argument(
+                    "standard error cannot have a log of its own: give the log as standard output",
+                ))
+            }
         }
     }
 
@@ -267,7 +284,7 @@ impl Plan {
             Destination::Nowhere => Ok(Sink::Discard),
             Destination::Fifo(path) => open(&path, OFlags::RDWR | OFlags::NONBLOCK).map(Sink::Stream),
             Destination::File(path) => append(&path).map(Sink::File),
-            Destination::Json(_) => Ok(Sink::Record(Channel::Stdout)),
+            Destination::Json(_) | Destination::Cri(_) => Ok(Sink::Record(Channel::Stdout)),
             Destination::Logger(uri) => {
                 let ((out_reader, out), (err_reader, err)) =
                     (pipe(Owner::default())?, pipe(Owner::default())?);

@@ -1,4 +1,4 @@
-//! A process' output for those who watch: its JSON log, and the clients attached to it (see
+//! A process' output for those who watch: its log, and the clients attached to it (see
 //! [`berth_types::attach`] for the wire).
 //!
 //! Clients that asked to be waited for hold the container up when they do not read, as a pipe would; the others are
@@ -14,8 +14,8 @@ use berth_types::attach::{Decoder, HEADER, Pace, SOCKET, Stream, encode};
 use berth_types::{Error, Result};
 use rustix::io::{Errno, write};
 
-use super::json_log::JsonLog;
 use super::pump::Channel;
+use super::record::Record;
 
 /// What may wait for a client that is waited for before the container has to.
 const CONGESTION: usize = 128 << 10;
@@ -45,7 +45,7 @@ pub(super) enum Taken {
 /// A log, a socket, and the clients on it.
 #[derive(Debug)]
 pub(crate) struct Output {
-    log: JsonLog,
+    log: Record,
     listener: UnixListener,
     socket: PathBuf,
     clients: BTreeMap<u64, Client>,
@@ -85,7 +85,7 @@ pub(crate) enum Fate {
 }
 
 impl Output {
-    pub(super) fn open(log: JsonLog, bundle: &Path, input: Input, terminal: bool) -> Result<Self> {
+    pub(super) fn open(log: Record, bundle: &Path, input: Input, terminal: bool) -> Result<Self> {
         let socket = bundle.join(SOCKET);
         let failed = |e| Error::io(format!("cannot listen on {}", socket.display()), e);
         // Of an earlier task of the same bundle.
@@ -192,6 +192,13 @@ impl Output {
                             client.push(stream_of(*channel), &[]);
                         }
                         client.closing = self.over;
+                        if client.flush() == Fate::Gone {
+                            return Fate::Gone;
+                        }
+                    }
+                    (Stream::Reopen, _) => {
+                        let answer = self.log.reopen().err().map(|error| error.chain());
+                        client.push(Stream::Reopen, answer.unwrap_or_default().as_bytes());
                         if client.flush() == Fate::Gone {
                             return Fate::Gone;
                         }

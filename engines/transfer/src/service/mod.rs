@@ -99,6 +99,21 @@ impl Transfers for Service {
         or_gone(requester, self.send(from, to, requester)).await
     }
 
+    async fn unpack(&self, target: &Descriptor, into: &UnpackInto) -> Result<()> {
+        let snapshotter = match &into.snapshotter {
+            Some(name) => name.clone(),
+            None => DEFAULT_SNAPSHOTTER.parse()?,
+        };
+        let platform = into.platform.clone().unwrap_or_else(host_platform);
+        let request = Unpack {
+            target: target.clone(),
+            platform: PlatformMatch::only(&platform),
+            snapshotter,
+            progress: Reporter::none(),
+        };
+        unpack(&*self.catalog, &self.scope, &request).await.map(drop)
+    }
+
     async fn tag(&self, from: ImageStore, to: ImageStore) -> Result<()> {
         let images = self.catalog.images(&self.scope);
         let image = images.image(names::only(&from)?).await?;

@@ -10,10 +10,10 @@ mod keys;
 mod mount;
 mod number;
 mod restart;
-mod signal;
 mod time;
 mod ulimit;
 
+pub use berth_oci::runtime::{signal, signal_name};
 pub use block::{Throttle, Weight, throttle, weight};
 pub use device::{DeviceRequest, DeviceRule, device, device_rule};
 pub use environment::{env_file, label_file, with_inherited};
@@ -22,6 +22,5 @@ pub use mount::{BindOptions, MountKind, MountRequest, mount, tmpfs, volume};
 pub(crate) use mount::{check_volume_name, clean};
 pub use number::{bytes, cpus, memory};
 pub use restart::{RestartName, RestartPolicy, restart_policy};
-pub use signal::{signal, signal_name};
 pub use time::{duration, instant};
 pub use ulimit::{Ulimit, ulimit};

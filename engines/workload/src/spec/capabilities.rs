@@ -1,16 +1,13 @@
 //! Capabilities by name.
 
 use berth_oci::runtime::{Capabilities, default};
+use berth_sys::capabilities::bounding_set;
 use berth_types::{Error, Result};
 
 /// The capabilities that there are to give: the kernel's, less those that this process and what it starts cannot have
 /// (capabilities(7), the bounding set), as in a container or beneath a hardened service manager.
 pub fn known() -> Vec<String> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
-    let bounding = bounding.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(u64::MAX);
-    let granted = Capabilities::NAMES.iter().enumerate().filter(|(number, _)| bounding & (1 << number) != 0);
-    granted.map(|(_, name)| (*name).to_owned()).collect()
+    Capabilities::names_of(bounding_set())
 }
 
 /// What is left of the defaults after `--cap-add`, `--cap-drop` and `--privileged`.

@@ -1,6 +1,6 @@
 //! Namespaces, kernel parameters and the place of the cgroup.
 
-use berth_oci::runtime::{Linux, Namespace, NamespaceKind, Spec};
+use berth_oci::runtime::{Linux, Namespace, NamespaceKind, Spec, sysctl_home};
 use berth_types::{Error, Result};
 
 use super::Inputs;
@@ -87,16 +87,6 @@ fn cgroup(parent: &str, id: &str) -> Result<String> {
 
 /// Kernel parameters. Only those of the container's own namespaces may be set, or they would be the host's.
 fn sysctls(host: &HostConfig) -> Result<std::collections::BTreeMap<String, String>> {
-    const IPC: [&str; 8] = [
-        "kernel.msgmax",
-        "kernel.msgmnb",
-        "kernel.msgmni",
-        "kernel.sem",
-        "kernel.shmall",
-        "kernel.shmmax",
-        "kernel.shmmni",
-        "kernel.shm_rmid_forced",
-    ];
     let network = host.network()?;
     let mut set = std::collections::BTreeMap::new();
     if network != Network::Host && !host.privileged {
@@ -105,29 +95,27 @@ fn sysctls(host: &HostConfig) -> Result<std::collections::BTreeMap<String, Strin
     }
     for (name, value) in &host.sysctls {
         let wrong = |why: &str| Err(Error::invalid_argument(format!("sysctl '{name}={value}': {why}")));
-        let plain = |text: &str| !text.is_empty() && !text.contains(['\n', '=', '\0']);
-        let dotted = name.replace('/', ".");
-        if !plain(name) || value.contains(['\n', '\0']) || dotted.split('.').any(str::is_empty) {
-            return wrong("not a name of letters with dots and a value on one line");
+        if value.contains(['\n', '\0']) {
+            return wrong("the value must be on one line");
         }
-        let ipc = IPC.contains(&dotted.as_str()) || dotted.starts_with("fs.mqueue.");
-        let net = dotted.starts_with("net.");
-        let uts = matches!(dotted.as_str(), "kernel.domainname" | "kernel.hostname");
-        if net && network == Network::Host {
-            return wrong("not allowed as the container shares the host's network");
+        match sysctl_home(name) {
+            Some(NamespaceKind::Network) if network == Network::Host => {
+                return wrong("not allowed as the container shares the host's network");
+            }
+            Some(NamespaceKind::Ipc) if host.ipc_mode == "host" => {
+                return wrong("not allowed as the container shares the host's IPC namespace");
+            }
+            Some(NamespaceKind::Uts) if host.uts_mode == "host" => {
+                return wrong("not allowed as the container shares the host's UTS namespace");
+            }
+            Some(_) => {}
+            None => {
+                return wrong(
+                    "it would change the host: only net., IPC and UTS parameters are a container's own",
+                );
+            }
         }
-        if ipc && host.ipc_mode == "host" {
-            return wrong("not allowed as the container shares the host's IPC namespace");
-        }
-        if uts && host.uts_mode == "host" {
-            return wrong("not allowed as the container shares the host's UTS namespace");
-        }
-        if !(ipc || net || uts) {
-            return wrong(
-                "it would change the host: only net., IPC and UTS parameters are a container's own",
-            );
-        }
-        set.insert(dotted, value.clone());
+        set.insert(name.replace('/', "."), value.clone());
     }
     Ok(set)
 }

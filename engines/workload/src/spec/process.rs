@@ -5,7 +5,7 @@ use berth_types::{Error, Result};
 
 use super::{INIT, Inputs, capabilities};
 use crate::parse::Ulimit;
-use crate::user::Identity;
+use berth_rootfs::Identity;
 
 /// What `exec` may say beside the command.
 #[derive(Clone, Debug, Default)]

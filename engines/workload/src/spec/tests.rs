@@ -168,7 +168,7 @@ fn exec_takes_the_containers_process_and_changes_it() {
         args: vec!["id".into()],
         env: vec!["B=3".into(), "C=4".into()],
         tty: true,
-        user: Some(crate::user::Identity { uid: 33, gid: 33, groups: vec![33], home: "/srv".into() }),
+        user: Some(berth_rootfs::Identity { uid: 33, gid: 33, groups: vec![33], home: "/srv".into() }),
         ..ExecOptions::default()
     };
     let process = exec_process(&container, &options).unwrap();

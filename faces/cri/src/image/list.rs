@@ -99,7 +99,7 @@ impl Present {
             let Ok(reference) = name.as_str().parse::<ImageRef>() else { continue };
             if reference.digest().is_some() { &mut digests } else { &mut tags }.push(reference.to_string());
         }
-        let (uid, username) = user(&self.facts.user);
+        let (uid, username) = user(&self.facts.process.user);
         proto::Image {
             id: self.facts.id.to_string(),
             repo_tags: tags,
@@ -110,6 +110,18 @@ impl Present {
             pinned: self.pinned,
             ..Default::default()
         }
+    }
+
+    /// Its name for people: the first by tag, else by digest, else its id.
+    pub(crate) fn name(&self) -> String {
+        let image = self.wire();
+        image.repo_tags.into_iter().chain(image.repo_digests).next().unwrap_or(image.id)
+    }
+
+    /// Its repository and digest, else its id: what says for good which image it is.
+    pub(crate) fn reference(&self) -> String {
+        let image = self.wire();
+        image.repo_digests.into_iter().next().unwrap_or(image.id)
     }
 
     /// What `crictl inspecti` shows beyond it.

@@ -15,9 +15,10 @@ mod login;
 mod patience;
 mod pull;
 mod remove;
+mod unpack;
 mod usage;
 
-pub(crate) use facts::Known;
+pub(crate) use facts::{Facts, Known};
 pub(crate) use list::Present;
 
 /// A label of every image that came through the CRI, as in containerd.

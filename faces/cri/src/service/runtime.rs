@@ -3,103 +3,330 @@
 use std::sync::Arc;
 
 use berth_proto::runtime::v1 as proto;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use proto::runtime_service_server::RuntimeService;
+use tokio::sync::broadcast::error::RecvError;
 use tonic::{Request, Response, Status};
 
-use super::Answers;
+use super::{Answers, ok};
 use crate::Cri;
+
+/// Things in one message of a stream: what containerd sends at once.
+const BLOCK: usize = 100;
 
 /// The service.
 pub(crate) struct Runtime(pub(crate) Arc<Cri>);
 
 /// What a call that is yet to come answers; clients take it as "this runtime is older".
 fn to_come(call: &str) -> Status {
-    Status::unimplemented(format!("berth does not run pods yet: {call}"))
+    Status::unimplemented(format!("berth does not answer {call} yet"))
 }
 
-/// The service, of calls that are there and the names of those to come.
-macro_rules! service {
-    (
-        calls { $($call:ident($request:ident) -> $response:ident;)* }
-        streams { $($stream:ident($stream_request:ident) -> $kind:ident of $stream_response:ident;)* }
-    ) => {
-        #[tonic::async_trait]
-        impl RuntimeService for Runtime {
-            async fn version(
-                &self,
-                _request: Request<proto::VersionRequest>,
-            ) -> Result<Response<proto::VersionResponse>, Status> {
-                Ok(Response::new(self.0.version()))
-            }
-
-            async fn status(
-                &self,
-                request: Request<proto::StatusRequest>,
-            ) -> Result<Response<proto::StatusResponse>, Status> {
-                Ok(Response::new(self.0.status(request.into_inner().verbose)))
-            }
-
-            async fn runtime_config(
-                &self,
-                _request: Request<proto::RuntimeConfigRequest>,
-            ) -> Result<Response<proto::RuntimeConfigResponse>, Status> {
-                Ok(Response::new(self.0.runtime_config()))
-            }
-
-            $(async fn $call(
-                &self,
-                _request: Request<proto::$request>,
-            ) -> Result<Response<proto::$response>, Status> {
-                Err(to_come(stringify!($call)))
-            })*
-
-            $(type $kind = Answers<proto::$stream_response>;
-
-            async fn $stream(
-                &self,
-                _request: Request<proto::$stream_request>,
-            ) -> Result<Response<Self::$kind>, Status> {
-                Err(to_come(stringify!($stream)))
-            })*
-        }
-    };
+/// A list as a stream of messages of at most [`BLOCK`] of its items.
+fn in_blocks<T: Send + 'static, M: Send + 'static>(
+    items: Vec<T>,
+    message: fn(Vec<T>) -> M,
+) -> Response<BoxStream<'static, Result<M, Status>>> {
+    let blocks = stream::iter(items).chunks(BLOCK).map(move |block| Ok(message(block)));
+    Response::new(blocks.boxed())
 }
 
-service! {
-    calls {
-        run_pod_sandbox(RunPodSandboxRequest) -> RunPodSandboxResponse;
-        stop_pod_sandbox(StopPodSandboxRequest) -> StopPodSandboxResponse;
-        remove_pod_sandbox(RemovePodSandboxRequest) -> RemovePodSandboxResponse;
-        pod_sandbox_status(PodSandboxStatusRequest) -> PodSandboxStatusResponse;
-        list_pod_sandbox(ListPodSandboxRequest) -> ListPodSandboxResponse;
-        create_container(CreateContainerRequest) -> CreateContainerResponse;
-        start_container(StartContainerRequest) -> StartContainerResponse;
-        stop_container(StopContainerRequest) -> StopContainerResponse;
-        remove_container(RemoveContainerRequest) -> RemoveContainerResponse;
-        list_containers(ListContainersRequest) -> ListContainersResponse;
-        container_status(ContainerStatusRequest) -> ContainerStatusResponse;
-        update_container_resources(UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
-        reopen_container_log(ReopenContainerLogRequest) -> ReopenContainerLogResponse;
-        exec_sync(ExecSyncRequest) -> ExecSyncResponse;
-        exec(ExecRequest) -> ExecResponse;
-        attach(AttachRequest) -> AttachResponse;
-        port_forward(PortForwardRequest) -> PortForwardResponse;
-        container_stats(ContainerStatsRequest) -> ContainerStatsResponse;
-        list_container_stats(ListContainerStatsRequest) -> ListContainerStatsResponse;
-        pod_sandbox_stats(PodSandboxStatsRequest) -> PodSandboxStatsResponse;
-        list_pod_sandbox_stats(ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
-        update_runtime_config(UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse;
-        checkpoint_container(CheckpointContainerRequest) -> CheckpointContainerResponse;
-        list_metric_descriptors(ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
-        list_pod_sandbox_metrics(ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
-        update_pod_sandbox_resources(UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
+#[tonic::async_trait]
+impl RuntimeService for Runtime {
+    async fn version(
+        &self,
+        _request: Request<proto::VersionRequest>,
+    ) -> Result<Response<proto::VersionResponse>, Status> {
+        Ok(Response::new(self.0.version()))
     }
-    streams {
-        stream_pod_sandboxes(StreamPodSandboxesRequest) -> StreamPodSandboxesStream of StreamPodSandboxesResponse;
-        stream_containers(StreamContainersRequest) -> StreamContainersStream of StreamContainersResponse;
-        stream_container_stats(StreamContainerStatsRequest) -> StreamContainerStatsStream of StreamContainerStatsResponse;
-        stream_pod_sandbox_stats(StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsStream of StreamPodSandboxStatsResponse;
-        get_container_events(GetEventsRequest) -> GetContainerEventsStream of ContainerEventResponse;
-        stream_pod_sandbox_metrics(StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsStream of StreamPodSandboxMetricsResponse;
+
+    async fn status(
+        &self,
+        request: Request<proto::StatusRequest>,
+    ) -> Result<Response<proto::StatusResponse>, Status> {
+        Ok(Response::new(self.0.status(request.into_inner().verbose).await))
+    }
+
+    async fn runtime_config(
+        &self,
+        _request: Request<proto::RuntimeConfigRequest>,
+    ) -> Result<Response<proto::RuntimeConfigResponse>, Status> {
+        Ok(Response::new(self.0.runtime_config()))
+    }
+
+    /// containerd heeds the pod network's range only where it writes a network configuration from a template.
+    async fn update_runtime_config(
+        &self,
+        _request: Request<proto::UpdateRuntimeConfigRequest>,
+    ) -> Result<Response<proto::UpdateRuntimeConfigResponse>, Status> {
+        Ok(Response::new(proto::UpdateRuntimeConfigResponse {}))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<proto::RunPodSandboxRequest>,
+    ) -> Result<Response<proto::RunPodSandboxResponse>, Status> {
+        let proto::RunPodSandboxRequest { config, runtime_handler } = request.into_inner();
+        let config =
+            config.ok_or_else(|| Status::invalid_argument("the request must include a sandbox config"))?;
+        let pod_sandbox_id = ok(self.0.run_pod(config, &runtime_handler).await)?;
+        Ok(Response::new(proto::RunPodSandboxResponse { pod_sandbox_id }))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<proto::StopPodSandboxRequest>,
+    ) -> Result<Response<proto::StopPodSandboxResponse>, Status> {
+        ok(self.0.stop_pod(&request.into_inner().pod_sandbox_id).await)?;
+        Ok(Response::new(proto::StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<proto::RemovePodSandboxRequest>,
+    ) -> Result<Response<proto::RemovePodSandboxResponse>, Status> {
+        ok(self.0.remove_pod(&request.into_inner().pod_sandbox_id).await)?;
+        Ok(Response::new(proto::RemovePodSandboxResponse {}))
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<proto::PodSandboxStatusRequest>,
+    ) -> Result<Response<proto::PodSandboxStatusResponse>, Status> {
+        let request = request.into_inner();
+        ok(self.0.pod_status(&request.pod_sandbox_id, request.verbose)).map(Response::new)
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<proto::ListPodSandboxRequest>,
+    ) -> Result<Response<proto::ListPodSandboxResponse>, Status> {
+        let items = self.0.list_pods(request.into_inner().filter);
+        Ok(Response::new(proto::ListPodSandboxResponse { items }))
+    }
+
+    type StreamPodSandboxesStream = Answers<proto::StreamPodSandboxesResponse>;
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<proto::StreamPodSandboxesRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxesStream>, Status> {
+        let pods = self.0.list_pods(request.into_inner().filter);
+        Ok(in_blocks(pods, |pod_sandboxes| proto::StreamPodSandboxesResponse { pod_sandboxes }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<proto::CreateContainerRequest>,
+    ) -> Result<Response<proto::CreateContainerResponse>, Status> {
+        let container_id = ok(self.0.create_container(request.into_inner()).await)?;
+        Ok(Response::new(proto::CreateContainerResponse { container_id }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<proto::StartContainerRequest>,
+    ) -> Result<Response<proto::StartContainerResponse>, Status> {
+        ok(self.0.start_container(&request.into_inner().container_id).await)?;
+        Ok(Response::new(proto::StartContainerResponse {}))
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<proto::StopContainerRequest>,
+    ) -> Result<Response<proto::StopContainerResponse>, Status> {
+        let proto::StopContainerRequest { container_id, timeout } = request.into_inner();
+        ok(self.0.stop_container(&container_id, timeout).await)?;
+        Ok(Response::new(proto::StopContainerResponse {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<proto::RemoveContainerRequest>,
+    ) -> Result<Response<proto::RemoveContainerResponse>, Status> {
+        ok(self.0.remove_container(&request.into_inner().container_id).await)?;
+        Ok(Response::new(proto::RemoveContainerResponse {}))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<proto::ListContainersRequest>,
+    ) -> Result<Response<proto::ListContainersResponse>, Status> {
+        let containers = self.0.list_containers(request.into_inner().filter);
+        Ok(Response::new(proto::ListContainersResponse { containers }))
+    }
+
+    type StreamContainersStream = Answers<proto::StreamContainersResponse>;
+
+    async fn stream_containers(
+        &self,
+        request: Request<proto::StreamContainersRequest>,
+    ) -> Result<Response<Self::StreamContainersStream>, Status> {
+        let containers = self.0.list_containers(request.into_inner().filter);
+        Ok(in_blocks(containers, |containers| proto::StreamContainersResponse { containers }))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<proto::ContainerStatusRequest>,
+    ) -> Result<Response<proto::ContainerStatusResponse>, Status> {
+        let request = request.into_inner();
+        ok(self.0.container_status(&request.container_id, request.verbose).await).map(Response::new)
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<proto::UpdateContainerResourcesRequest>,
+    ) -> Result<Response<proto::UpdateContainerResourcesResponse>, Status> {
+        ok(self.0.update_container(request.into_inner()).await)?;
+        Ok(Response::new(proto::UpdateContainerResourcesResponse {}))
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<proto::ReopenContainerLogRequest>,
+    ) -> Result<Response<proto::ReopenContainerLogResponse>, Status> {
+        ok(self.0.reopen_log(&request.into_inner().container_id).await)?;
+        Ok(Response::new(proto::ReopenContainerLogResponse {}))
+    }
+
+    async fn exec_sync(
+        &self,
+        request: Request<proto::ExecSyncRequest>,
+    ) -> Result<Response<proto::ExecSyncResponse>, Status> {
+        ok(self.0.exec_sync(request.into_inner()).await).map(Response::new)
+    }
+
+    async fn exec(
+        &self,
+        _request: Request<proto::ExecRequest>,
+    ) -> Result<Response<proto::ExecResponse>, Status> {
+        Err(to_come("Exec"))
+    }
+
+    async fn attach(
+        &self,
+        _request: Request<proto::AttachRequest>,
+    ) -> Result<Response<proto::AttachResponse>, Status> {
+        Err(to_come("Attach"))
+    }
+
+    async fn port_forward(
+        &self,
+        _request: Request<proto::PortForwardRequest>,
+    ) -> Result<Response<proto::PortForwardResponse>, Status> {
+        Err(to_come("PortForward"))
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<proto::ContainerStatsRequest>,
+    ) -> Result<Response<proto::ContainerStatsResponse>, Status> {
+        let stats = ok(self.0.container_stats(&request.into_inner().container_id).await)?;
+        Ok(Response::new(proto::ContainerStatsResponse { stats: Some(stats) }))
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<proto::ListContainerStatsRequest>,
+    ) -> Result<Response<proto::ListContainerStatsResponse>, Status> {
+        let stats = self.0.list_container_stats(request.into_inner().filter).await;
+        Ok(Response::new(proto::ListContainerStatsResponse { stats }))
+    }
+
+    type StreamContainerStatsStream = Answers<proto::StreamContainerStatsResponse>;
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<proto::StreamContainerStatsRequest>,
+    ) -> Result<Response<Self::StreamContainerStatsStream>, Status> {
+        let stats = self.0.list_container_stats(request.into_inner().filter).await;
+        Ok(in_blocks(stats, |container_stats| proto::StreamContainerStatsResponse { container_stats }))
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<proto::PodSandboxStatsRequest>,
+    ) -> Result<Response<proto::PodSandboxStatsResponse>, Status> {
+        let stats = ok(self.0.pod_stats(&request.into_inner().pod_sandbox_id).await)?;
+        Ok(Response::new(proto::PodSandboxStatsResponse { stats: Some(stats) }))
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<proto::ListPodSandboxStatsRequest>,
+    ) -> Result<Response<proto::ListPodSandboxStatsResponse>, Status> {
+        let stats = self.0.list_pod_stats(request.into_inner().filter).await;
+        Ok(Response::new(proto::ListPodSandboxStatsResponse { stats }))
+    }
+
+    type StreamPodSandboxStatsStream = Answers<proto::StreamPodSandboxStatsResponse>;
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<proto::StreamPodSandboxStatsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxStatsStream>, Status> {
+        let stats = self.0.list_pod_stats(request.into_inner().filter).await;
+        Ok(in_blocks(stats, |pod_sandbox_stats| proto::StreamPodSandboxStatsResponse { pod_sandbox_stats }))
+    }
+
+    async fn checkpoint_container(
+        &self,
+        _request: Request<proto::CheckpointContainerRequest>,
+    ) -> Result<Response<proto::CheckpointContainerResponse>, Status> {
+        Err(to_come("CheckpointContainer"))
+    }
+
+    type GetContainerEventsStream = Answers<proto::ContainerEventResponse>;
+
+    async fn get_container_events(
+        &self,
+        _request: Request<proto::GetEventsRequest>,
+    ) -> Result<Response<Self::GetContainerEventsStream>, Status> {
+        let events = stream::unfold(self.0.events.listen(), |mut events| async move {
+            loop {
+                match events.recv().await {
+                    Ok(event) => return Some((Ok(event), events)),
+                    // A kubelet asks for everything from time to time all the same.
+                    Err(RecvError::Lagged(lost)) => {
+                        tracing::warn!(lost, "a listener to container events is slow")
+                    }
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        });
+        Ok(Response::new(events.boxed()))
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _request: Request<proto::ListMetricDescriptorsRequest>,
+    ) -> Result<Response<proto::ListMetricDescriptorsResponse>, Status> {
+        Err(to_come("ListMetricDescriptors"))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _request: Request<proto::ListPodSandboxMetricsRequest>,
+    ) -> Result<Response<proto::ListPodSandboxMetricsResponse>, Status> {
+        Err(to_come("ListPodSandboxMetrics"))
+    }
+
+    type StreamPodSandboxMetricsStream = Answers<proto::StreamPodSandboxMetricsResponse>;
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _request: Request<proto::StreamPodSandboxMetricsRequest>,
+    ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
+        Err(to_come("StreamPodSandboxMetrics"))
+    }
+
+    /// containerd answers alike: what a pod has is what its containers have, and plugins may want to know.
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<proto::UpdatePodSandboxResourcesRequest>,
+    ) -> Result<Response<proto::UpdatePodSandboxResourcesResponse>, Status> {
+        ok(self.0.pod(&request.into_inner().pod_sandbox_id))?;
+        Ok(Response::new(proto::UpdatePodSandboxResourcesResponse {}))
     }
 }

@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use berth_core::{
     ExportArchive, ImageStore, ImportArchive, Login, RegistryEnd, Requester, TransferStep, Transfers,
+    UnpackInto,
 };
-use berth_types::{Error, Result};
+use berth_types::{Descriptor, Error, Result};
 use tokio::sync::{Notify, watch};
 
 /// What there was to do.
@@ -115,6 +116,11 @@ impl Transfers for Mover {
     async fn push(&self, from: ImageStore, to: RegistryEnd, _requester: &dyn Requester) -> Result<()> {
         self.note(("push", named(&from), to.reference.to_string()));
         Err(Error::unauthenticated("who are you?"))
+    }
+
+    async fn unpack(&self, target: &Descriptor, into: &UnpackInto) -> Result<()> {
+        self.note((target, into));
+        Ok(())
     }
 
     async fn tag(&self, from: ImageStore, to: ImageStore) -> Result<()> {

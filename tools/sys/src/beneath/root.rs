@@ -88,6 +88,16 @@ impl Root {
         self.resolve(path, flags | OFlags::CLOEXEC, mode)
     }
 
+    /// As [`Root::open_file`], and refuses a path with a link in it (`ELOOP`) or one that leads out (`EXDEV`).
+    pub fn open_file_without_links(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
+        self.open_resolved(
+            path,
+            flags | OFlags::CLOEXEC,
+            mode,
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        )
+    }
+
     /// Forgets the remembered parents, after somebody else changed directories below the root.
     pub fn forget(&self) {
         self.parents.clear();
@@ -106,7 +116,16 @@ impl Root {
     }
 
     fn resolve(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        self.open_resolved(path, flags, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+    }
+
+    fn open_resolved(
+        &self,
+        path: &Path,
+        flags: OFlags,
+        mode: Mode,
+        resolve: ResolveFlags,
+    ) -> io::Result<OwnedFd> {
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         for _ in 0..MAX_RACES {
             match rustix::fs::openat2(&*self.fd, path, flags, mode, resolve) {

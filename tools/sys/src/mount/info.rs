@@ -49,10 +49,23 @@ impl MountInfo {
         Some(Self { id, parent, device, root, point, options, tags, kind, source, super_options })
     }
 
+    /// Whether it takes on what another mount gets, without giving its own.
+    pub fn is_slave(&self) -> bool {
+        self.tags.iter().any(|tag| tag.starts_with("master:"))
+    }
+
     /// The peer group this mount shares with, when its propagation is shared.
     pub fn is_shared(&self) -> bool {
         self.tags.iter().any(|tag| tag.starts_with("shared:"))
     }
+}
+
+/// The mount that a path lies on, without links in it: the last one made at the deepest folder above it.
+pub fn of(path: &Path) -> io::Result<MountInfo> {
+    let above = own()?.into_iter().filter(|mount| path.starts_with(&mount.point));
+    above
+        .max_by_key(|mount| mount.point.components().count())
+        .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 /// Every mount the calling process sees, in the kernel's order (parents before children).

@@ -10,34 +10,27 @@ use berth_sys::mount::mount_all;
 use berth_sys::thread::in_private_mounts;
 use berth_types::{Error, Mount, Result};
 
-use crate::Workload;
-use crate::home::make;
-
-impl Workload {
-    /// Mounts a list and gives its root to `look`. Blocking.
-    pub(crate) fn in_mounts<T: Send>(
-        &self,
-        mounts: &[Mount],
-        look: impl FnOnce(&Root, &Path) -> Result<T> + Send,
-    ) -> Result<T> {
-        // Mounting over the same empty folder disturbs nobody: each look has its own namespace.
-        let at = self.home.images().with_file_name("rootfs");
-        make(&at)?;
-        let looked = in_private_mounts(|| {
-            Ok(mount_all(mounts, &at)
-                .map_err(|error| Error::unknown("cannot mount the root filesystem").caused_by(error))
-                .and_then(|()| {
-                    let root = Root::open(&at)
-                        .map_err(|error| Error::io("cannot open the root filesystem", error))?;
-                    look(&root, &at)
-                }))
-        });
-        looked.map_err(|error| Error::io("cannot have a mount namespace of our own", error))?
-    }
+/// Mounts a list at the empty folder `at` and gives its root to `look`. Looks at the same folder do not disturb one
+/// another.
+pub fn look_into<T: Send>(
+    mounts: &[Mount],
+    at: &Path,
+    look: impl FnOnce(&Root, &Path) -> Result<T> + Send,
+) -> Result<T> {
+    let looked = in_private_mounts(|| {
+        Ok(mount_all(mounts, at)
+            .map_err(|error| Error::unknown("cannot mount the root filesystem").caused_by(error))
+            .and_then(|()| {
+                let root =
+                    Root::open(at).map_err(|error| Error::io("cannot open the root filesystem", error))?;
+                look(&root, at)
+            }))
+    });
+    looked.map_err(|error| Error::io("cannot have a mount namespace of our own", error))?
 }
 
 /// The same mounts without the right, and without the need, to write.
-pub(crate) fn read_only(mounts: &[Mount]) -> Vec<Mount> {
+pub fn read_only(mounts: &[Mount]) -> Vec<Mount> {
     let one = |mount: &Mount| {
         let mut mount = mount.clone();
         mount.options.retain(|option| option != "rw");

@@ -56,6 +56,11 @@ impl Accounts {
         Self { passwd: passwd.into(), group: group.into() }
     }
 
+    /// Bytes of both databases.
+    pub fn size(&self) -> usize {
+        self.passwd.len() + self.group.len()
+    }
+
     /// Finds `USER[:GROUP]`, each a name or a number, empty meaning root, and the groups `added`.
     ///
     /// Numbers need no entry. Without a group it is the user's own, and the groups that list the
@@ -91,6 +96,16 @@ impl Accounts {
         let mut seen = std::collections::BTreeSet::new();
         identity.groups.retain(|gid| seen.insert(*gid));
         Ok(identity)
+    }
+
+    /// The groups that list a user, given by name or number, beside its own.
+    pub fn member_of(&self, user: &str) -> Result<Vec<u32>> {
+        let number = number(user)?;
+        let name = match number {
+            Some(uid) => self.users().find(|entry| entry.uid == uid).map(|entry| entry.name),
+            None => Some(user),
+        };
+        Ok(name.map_or_else(Vec::new, |name| self.groups_of(name)))
     }
 
     fn group(&self, wanted: &str) -> Result<u32> {
@@ -198,6 +213,8 @@ mod tests {
         assert_eq!(find("33").unwrap(), web);
         let explicit = find("web:staff").unwrap();
         assert_eq!((explicit.gid, explicit.groups), (50, vec![50]));
+        assert_eq!(Accounts::new(PASSWD, GROUP).member_of("33").unwrap(), [50, 29]);
+        assert!(Accounts::new(PASSWD, GROUP).member_of("1234").unwrap().is_empty());
         let unknown = find("1234").unwrap();
         assert_eq!((unknown.uid, unknown.gid, unknown.groups), (1234, 0, vec![0]));
         assert_eq!(find("1234:7").unwrap().gid, 7);

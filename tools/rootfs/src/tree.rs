@@ -11,7 +11,7 @@ use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec, Timestamps};
 
 /// How much of each thing is copied along with its data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Keep {
+pub enum Keep {
     /// Owner, mode, times and attributes.
     Everything,
     /// Mode and times; the copy belongs to whoever `Owner` is.
@@ -31,18 +31,12 @@ const MAX_DEPTH: usize = 512;
 
 /// Copies what `source` names to the place `target`, a folder into a folder that is there already; a file
 /// takes the place of a file. Links are copied as links, never followed.
-pub(crate) fn copy(from: &Root, source: &Path, to: &Root, target: &Path, keep: Keep) -> io::Result<()> {
+pub fn copy(from: &Root, source: &Path, to: &Root, target: &Path, keep: Keep) -> io::Result<()> {
     Copier { from, to, keep, links: HashMap::new(), depth: 0 }.copy(source, target)
 }
 
 /// Copies what is in the folder `source` into the folder `target`, and gives that the folder's own owner and mode.
-pub(crate) fn copy_contents(
-    from: &Root,
-    source: &Path,
-    to: &Root,
-    target: &Path,
-    keep: Keep,
-) -> io::Result<()> {
+pub fn copy_contents(from: &Root, source: &Path, to: &Root, target: &Path, keep: Keep) -> io::Result<()> {
     let mut copier = Copier { from, to, keep, links: HashMap::new(), depth: 0 };
     let entry = from.entry(source)?;
     copier.folder(&entry, source, target, &entry.stat()?)

@@ -1,0 +1,74 @@
+//! The Container Runtime Interface, as the configuration wants it.
+
+mod images;
+mod runtime;
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use berth_core::Catalog;
+use berth_cri::Cri;
+use berth_server::MoreServices;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::identity;
+
+use images::Images;
+use runtime::Runtime;
+
+/// The plugin that serves it.
+pub(crate) const URI: &str = "io.containerd.grpc.v1.cri";
+/// The plugin of its images, and its table.
+pub(crate) const IMAGES: &str = "io.containerd.cri.v1.images";
+pub(crate) use runtime::RUNTIME;
+
+/// Opens the interface, which takes up the pods of the daemon before; none where one of its plugins is disabled.
+pub(crate) async fn open(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Option<Arc<Cri>>> {
+    if config.disabled_plugins.iter().any(|uri| [URI, IMAGES, RUNTIME].contains(&uri.as_str())) {
+        return Ok(None);
+    }
+    let cri = Cri::open(settings(config)?, catalog).await;
+    cri.map(Some).map_err(|error| anyhow::anyhow!(error.chain())).context("cannot take up Kubernetes' pods")
+}
+
+/// What adds its services to the daemon's.
+pub(crate) fn services(cri: Option<Arc<Cri>>) -> MoreServices {
+    match cri {
+        None => Box::new(|routes, _| routes),
+        Some(cri) => Box::new(move |routes, receive| cri.serve(routes, receive)),
+    }
+}
+
+fn settings(config: &Config) -> Result<berth_cri::Config> {
+    let images: Images = table(config, IMAGES)?;
+    let runtime: Runtime = table(config, RUNTIME)?;
+    for warning in runtime.warnings() {
+        tracing::warn!("passed over, of plugins.{RUNTIME:?}: {warning}");
+    }
+    let headers = images.registry.headers.into_iter();
+    Ok(berth_cri::Config {
+        image_folder: config.root.join(format!("io.containerd.snapshotter.v1.{}", images.snapshotter)),
+        snapshotter: images
+            .snapshotter
+            .parse()
+            .with_context(|| format!("key snapshotter of plugins.{IMAGES:?}"))?,
+        registry_hosts: std::env::split_paths(&images.registry.config_path)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect(),
+        registry_headers: headers
+            .flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)))
+            .collect(),
+        pinned_images: images.pinned_images,
+        pull_patience: images.image_pull_progress_timeout.as_std(),
+        version: identity::version(),
+        pods: runtime.pods(config)?,
+    })
+}
+
+fn table<T: DeserializeOwned + Default>(config: &Config, name: &str) -> Result<T> {
+    let table = config.plugins.others.get(name).cloned();
+    table
+        .map_or_else(|| Ok(T::default()), toml::Value::try_into)
+        .with_context(|| format!("cannot read plugins.{name:?} of the config"))
+}

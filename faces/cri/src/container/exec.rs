@@ -1,0 +1,229 @@
+//! `ExecSync`, and commands in containers in general.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_core::ExecProcess;
+use berth_oci::runtime::{Process, Spec};
+use berth_proto::runtime::v1 as proto;
+use berth_types::{Any, Error, ErrorKind, ExecId, KillTarget, ProcessRef, Result, Stdio};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
+
+use super::Container;
+use crate::Cri;
+use crate::names;
+use crate::spec::PROCESS_TYPE;
+
+/// What is kept of a command's output, per stream: what a kubelet's message holds. The rest is read and dropped, as in
+/// containerd.
+const MOST_OUTPUT: usize = 16 << 20;
+const SIGKILL: u32 = 9;
+
+/// A command that is being run in a container, and its streams' folder, which goes with it.
+pub(crate) struct Command {
+    pub(crate) process: ProcessRef,
+    folder: PathBuf,
+}
+
+/// What a command is to be.
+pub(crate) struct Wanted {
+    /// Program and arguments.
+    pub(crate) arguments: Vec<String>,
+    /// Whether it has a terminal.
+    pub(crate) terminal: bool,
+    /// Which of its streams are used.
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl Command {
+    /// One of its streams.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+impl Cri {
+    /// Runs a command to its end and answers its output.
+    pub(crate) async fn exec_sync(
+        self: &Arc<Self>,
+        request: proto::ExecSyncRequest,
+    ) -> Result<proto::ExecSyncResponse> {
+        let container = self.container(&request.container_id)?;
+        let wanted =
+            Wanted { arguments: request.cmd, terminal: false, stdin: false, stdout: true, stderr: true };
+        let command = self.make_command(&container, &wanted).await?;
+        let limit =
+            u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
+        let run = self.run_command(&command, limit, self.config.pods.drain_exec).await;
+        self.forget_command(&command).await;
+        run.map_err(|error| error.context(format!("cannot run a command in container {}", container.id)))
+    }
+
+    async fn run_command(
+        &self,
+        command: &Command,
+        limit: Option<Duration>,
+        drain: Duration,
+    ) -> Result<proto::ExecSyncResponse> {
+        let open = |name: &str| {
+            let path = command.path(name);
+            pipe::OpenOptions::new()
+                .open_receiver(&path)
+                .map_err(|error| Error::io(format!("cannot open {}", path.display()), error))
+        };
+        let (stdout, stderr) = (open("stdout")?, open("stderr")?);
+        // A fifo that nobody writes yet would look as if it had ended; some shims open theirs only at the start.
+        let held = hold(command, &["stdout", "stderr"])?;
+        let tasks = self.tasks();
+        tasks.start(&command.process).await?;
+        drop(held);
+        let output = async { tokio::join!(read(stdout), read(stderr)) };
+        tokio::pin!(output);
+        let ended = async {
+            let wait = tasks.wait(&command.process);
+            match limit {
+                None => wait.await,
+                Some(limit) => match tokio::time::timeout(limit, wait).await {
+                    Ok(ended) => ended,
+                    Err(_) => {
+                        let _ = tasks.kill(&command.process, SIGKILL, KillTarget::Process).await;
+                        let _ = tokio::time::timeout(KILLED, tasks.wait(&command.process)).await;
+                        Err(Error::deadline_exceeded(format!("it did not end within {limit:?}")))
+                    }
+                },
+            }
+        };
+        tokio::pin!(ended);
+        // Output is read while it runs, or a full pipe would stop it.
+        let (exit, read) = tokio::select! {
+            exit = &mut ended => (exit, None),
+            read = &mut output => (ended.await, Some(read)),
+        };
+        let exit = exit?;
+        let (stdout, stderr) = match read {
+            Some(read) => read,
+            None if drain.is_zero() => output.await,
+            None => tokio::time::timeout(drain, output).await.map_err(|_| {
+                Error::deadline_exceeded(format!("its output did not end within {drain:?} of its end"))
+            })?,
+        };
+        Ok(proto::ExecSyncResponse { stdout: stdout?, stderr: stderr?, exit_code: exit.status as i32 })
+    }
+
+    /// Makes a command that is yet to be started, with its streams as fifos.
+    pub(crate) async fn make_command(&self, container: &Container, wanted: &Wanted) -> Result<Command> {
+        container.must_run()?;
+        if wanted.arguments.is_empty() {
+            return Err(Error::invalid_argument("the command is empty"));
+        }
+        let id: ExecId = names::new_id()?.parse()?;
+        let folder = self.config.pods.state.join("execs").join(id.as_str());
+        let command = Command { process: ProcessRef::exec(container.id.clone(), id), folder };
+        let stdio = fifos(&command, wanted)?;
+        let spec = self.process_of(container, wanted).await;
+        let made = match spec {
+            Ok(spec) => {
+                self.tasks().exec(ExecProcess { process: command.process.clone(), stdio, spec }).await
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = made {
+            // The first error is the one to tell.
+            let _ = super::remove::remove_folder(&command.folder);
+            return Err(error);
+        }
+        Ok(command)
+    }
+
+    /// The container's own process with other arguments.
+    async fn process_of(&self, container: &Container, wanted: &Wanted) -> Result<Any> {
+        let record = self.containers_store().container(&container.id).await?;
+        let unreadable = || Error::data_loss(format!("the specification of {} cannot be read", container.id));
+        let spec: Spec =
+            record.spec.and_then(|spec| serde_json::from_slice(&spec.value).ok()).ok_or_else(unreadable)?;
+        let mut process: Process = spec.process.ok_or_else(unreadable)?;
+        process.args.clone_from(&wanted.arguments);
+        process.terminal = wanted.terminal;
+        process.console_size = None;
+        if wanted.terminal && !process.env.iter().any(|pair| pair.starts_with("TERM=")) {
+            process.env.push("TERM=xterm".to_owned());
+        }
+        let json = serde_json::to_vec(&process)
+            .map_err(|error| Error::internal("a process cannot be written").caused_by(error))?;
+        Ok(Any::new(PROCESS_TYPE, json))
+    }
+
+    /// Removes a command that has ended, and kills one that has not. Nobody is told: its answer is known.
+    pub(crate) async fn forget_command(&self, command: &Command) {
+        let tasks = self.tasks();
+        let Some(exec) = &command.process.exec else { return };
+        let mut removed = tasks.delete_process(&command.process.container, exec).await;
+        if matches!(&removed, Err(error) if error.kind() == ErrorKind::FailedPrecondition) {
+            let _ = tasks.kill(&command.process, SIGKILL, KillTarget::Process).await;
+            let _ = tokio::time::timeout(KILLED, tasks.wait(&command.process)).await;
+            removed = tasks.delete_process(&command.process.container, exec).await;
+        }
+        match removed {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                tracing::warn!(process = %command.process, "it is left: {}", error.chain());
+            }
+            _ => {}
+        }
+        if let Err(error) = super::remove::remove_folder(&command.folder) {
+            tracing::warn!(process = %command.process, "its streams are left: {}", error.chain());
+        }
+    }
+}
+
+/// How long a process that was killed may take to end.
+const KILLED: Duration = Duration::from_secs(10);
+
+fn fifos(command: &Command, wanted: &Wanted) -> Result<Stdio> {
+    let failed = |error| Error::io(format!("cannot make the streams of {}", command.process), error);
+    std::fs::create_dir_all(&command.folder).map_err(failed)?;
+    let fifo = |name: &str, is_wanted: bool| {
+        if !is_wanted {
+            return Ok(String::new());
+        }
+        let path = command.path(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+            .map_err(|error| failed(error.into()))?;
+        Ok(path.display().to_string())
+    };
+    Ok(Stdio {
+        stdin: fifo("stdin", wanted.stdin)?,
+        stdout: fifo("stdout", wanted.stdout)?,
+        stderr: fifo("stderr", wanted.stderr && !wanted.terminal)?,
+        terminal: wanted.terminal,
+    })
+}
+
+/// Writing ends of a command's fifos, whose reading ends are open.
+pub(crate) fn hold(command: &Command, names: &[&str]) -> Result<Vec<pipe::Sender>> {
+    let open = |name: &&str| {
+        let path = command.path(name);
+        pipe::OpenOptions::new()
+            .open_sender(&path)
+            .map_err(|error| Error::io(format!("cannot open {}", path.display()), error))
+    };
+    names.iter().map(open).collect()
+}
+
+/// Reads a stream to its end, and keeps as much as a message holds.
+async fn read(mut stream: pipe::Receiver) -> Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    let mut block = vec![0; 32 << 10];
+    loop {
+        let count =
+            stream.read(&mut block).await.map_err(|error| Error::io("cannot read its output", error))?;
+        if count == 0 {
+            return Ok(kept);
+        }
+        let room = MOST_OUTPUT - kept.len();
+        kept.extend_from_slice(&block[..count.min(room)]);
+    }
+}

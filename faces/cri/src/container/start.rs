@@ -1,0 +1,118 @@
+//! `StartContainer`.
+
+use std::sync::Arc;
+
+use berth_core::CreateTask;
+use berth_types::{Error, ErrorKind, Result, SnapshotKey};
+use proto::ContainerState;
+
+use berth_proto::runtime::v1 as proto;
+
+use super::{Container, Life};
+use crate::Cri;
+use crate::time::now;
+
+/// How a container ends that could not be started, as in containerd.
+const CANNOT_START: (i32, &str) = (128, "StartError");
+
+impl Cri {
+    /// Starts a container that has been made. One that cannot be started has ended.
+    pub(crate) async fn start_container(self: &Arc<Self>, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        let cri = self.clone();
+        let key = format!("start {}", container.id);
+        let work = async move {
+            let _work = container.work.lock().await;
+            cri.start(&container).await.map(|()| String::new())
+        };
+        self.nursery.join(key, work).await.map(drop)
+    }
+
+    async fn start(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
+        let state = container.life().state();
+        if state != ContainerState::ContainerCreated {
+            let state = state.as_str_name().trim_start_matches("CONTAINER_").to_lowercase();
+            return Err(Error::failed_precondition(format!(
+                "container {} cannot be started: it is {state}",
+                container.id
+            )));
+        }
+        let pod = self.pod(&container.pod)?;
+        if !pod.is_ready() {
+            return Err(Error::failed_precondition(format!(
+                "container {} cannot be started: pod sandbox {} is not ready",
+                container.id, pod.id
+            )));
+        }
+        match self.run(container, &pod).await {
+            Ok(pid) => {
+                let life = Life { started_at: now(), pid, ..Life::default() };
+                container.life.send_replace(life.clone());
+                self.watch_exit(container);
+                self.remember_start(container, life);
+                self.events.started(self, &pod, container.id.as_str());
+                Ok(())
+            }
+            Err(error) => {
+                let error = error.context(format!("cannot start container {}", container.id));
+                let (exit_code, reason) = CANNOT_START;
+                let life = Life {
+                    started_at: now(),
+                    finished_at: now(),
+                    exit_code,
+                    reason: reason.to_owned(),
+                    message: error.chain(),
+                    pid: 0,
+                };
+                self.change_life(container, life).await?;
+                self.events.stopped(self, &pod, container.id.as_str());
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes and starts the task; nothing of it is left if that fails.
+    async fn run(&self, container: &Container, pod: &crate::pod::Pod) -> Result<u32> {
+        let snapshotter = self.catalog.snapshotter(&self.snapshotter_of(pod), &self.scope)?;
+        let key: SnapshotKey = container.id.as_str().parse()?;
+        let rootfs = snapshotter.mounts(&key).await?;
+        self.remount_images(container, pod).await?;
+        let request = CreateTask {
+            container: container.id.clone(),
+            rootfs,
+            stdio: self.streams(container, &pod.config.log_directory),
+            checkpoint: None,
+            options: None,
+            runtime_path: pod.handler.runtime_path.clone(),
+        };
+        let tasks = self.tasks();
+        tasks.create(request).await?;
+        match tasks.start(&container.process()).await {
+            Ok(pid) => Ok(pid),
+            Err(error) => {
+                match tasks.delete(&container.id).await {
+                    Err(left) if left.kind() != ErrorKind::NotFound => {
+                        tracing::error!(container = %container.id, "a task is left: {}", left.chain());
+                    }
+                    _ => {}
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Remembers when it was started, for the daemon after this one. Nobody waits for that: that it runs is known
+    /// from its task.
+    fn remember_start(self: &Arc<Self>, container: &Arc<Container>, life: Life) {
+        let (cri, container) = (self.clone(), container.clone());
+        self.nursery.clone().spawn(async move {
+            let _work = container.work.lock().await;
+            if container.life() != life {
+                return;
+            }
+            if let Err(error) = cri.store_life(&container, &life).await {
+                tracing::warn!(container = %container.id, "its start is not remembered: {}", error.chain());
+            }
+        });
+    }
+}

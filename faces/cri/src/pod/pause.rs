@@ -1,0 +1,237 @@
+//! The first process of a pod, where one is needed: containers that share their process ids need somebody who takes in
+//! what loses its parent, and a shim of somebody else's may expect a pod to be a task.
+//!
+//! It is a task with the pod's own id, in an empty root filesystem, whose one program sleeps.
+
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_core::CreateTask;
+use berth_oci::runtime::{
+    Capabilities, Linux, Mount, Namespace, NamespaceKind, OCI_VERSION, Process, Root, Spec, User, default,
+};
+use berth_proto::runtime::v1 as proto;
+use berth_types::{
+    Any, Container, ContainerId, Error, ErrorKind, KillTarget, ProcessRef, ProcessStatus, Result, Stdio,
+};
+use proto::NamespaceMode;
+
+use super::Pod;
+use crate::blocking::blocking;
+use crate::spec::{SPEC_TYPE, annotations, cgroup_path};
+use crate::{Cri, names};
+
+/// Where the program is in its root filesystem, and its name.
+const PROGRAM: &str = "/pause";
+/// Who it runs as: nobody who owns anything.
+const USER: u32 = 65535;
+/// How long it is asked before it is killed: it does nothing that it would have to end.
+const SIGKILL: u32 = 9;
+
+impl Pod {
+    /// Whether it is made with a first process. Ours need one only once a container shares its process ids.
+    pub(super) fn needs_first_process(&self) -> bool {
+        !self.handler.is_own
+    }
+
+    fn pause_id(&self) -> Result<ContainerId> {
+        self.id.as_str().parse()
+    }
+
+    fn pause_root(&self) -> PathBuf {
+        self.state.join("rootfs")
+    }
+
+    fn pause_spec(&self, program: &std::path::Path) -> Spec {
+        let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
+        let mut namespaces = vec![Namespace { kind: NamespaceKind::Mount, path: String::new() }];
+        if self.namespace_options().pid != NamespaceMode::Node as i32 {
+            namespaces.push(Namespace { kind: NamespaceKind::Pid, path: String::new() });
+        }
+        for (kind, held) in [
+            (NamespaceKind::Ipc, self.ipc()),
+            (NamespaceKind::Uts, self.uts()),
+            (NamespaceKind::Network, self.facts().network),
+        ] {
+            if held.is_some() {
+                namespaces.push(Namespace { kind, path: path(held) });
+            }
+        }
+        let bind = Mount {
+            destination: PROGRAM.to_owned(),
+            kind: "bind".to_owned(),
+            source: program.display().to_string(),
+            options: ["bind", "ro", "nosuid", "nodev"].map(str::to_owned).into(),
+            ..Mount::default()
+        };
+        let mut mounts = default::mounts();
+        mounts.retain(|mount| ["/proc", "/dev"].contains(&mount.destination.as_str()));
+        mounts.push(bind);
+        Spec {
+            oci_version: OCI_VERSION.to_owned(),
+            root: Some(Root { path: self.pause_root().display().to_string(), readonly: true }),
+            process: Some(Process {
+                args: vec![PROGRAM.to_owned()],
+                env: vec![default::PATH_ENV.to_owned()],
+                cwd: "/".to_owned(),
+                user: User { uid: USER, gid: USER, ..User::default() },
+                capabilities: Some(Capabilities::default()),
+                no_new_privileges: true,
+                ..Process::default()
+            }),
+            mounts,
+            annotations: annotations::of_pod(self),
+            linux: Some(Linux {
+                namespaces,
+                cgroups_path: cgroup_path(self, self.id.as_str()),
+                masked_paths: default::MASKED_PATHS.map(str::to_owned).into(),
+                readonly_paths: default::READONLY_PATHS.map(str::to_owned).into(),
+                ..Linux::default()
+            }),
+            ..Spec::default()
+        }
+    }
+}
+
+impl Cri {
+    /// The pid of a pod's first process, which is started if the pod has none yet.
+    pub(crate) async fn first_process(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<u32> {
+        let _work = pod.work.lock().await;
+        if let Some(pid) = pod.facts().pause {
+            return Ok(pid);
+        }
+        let pid = self.start_pause(pod).await?;
+        self.change_pod(pod, |facts| facts.pause = Some(pid)).await?;
+        Ok(pid)
+    }
+
+    pub(super) async fn start_pause(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<u32> {
+        // What an earlier try has left.
+        self.end_pause(pod).await?;
+        let id = pod.pause_id()?;
+        let root = pod.pause_root();
+        blocking(move || {
+            for folder in ["proc", "dev"] {
+                std::fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(folder)).map_err(
+                    |error| Error::io(format!("cannot make {}", root.join(folder).display()), error),
+                )?;
+            }
+            Ok(())
+        })
+        .await?;
+        let spec = pod.pause_spec(&self.config.pods.pause);
+        let mut record = Container::new(id.clone(), pod.handler.runtime.clone());
+        record.labels = names::labels(names::SANDBOX, &pod.config.labels);
+        record.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));
+        record.sandbox = pod.id.to_string();
+        self.containers_store().create(record).await?;
+        let tasks = self.tasks();
+        let request = CreateTask {
+            container: id.clone(),
+            rootfs: Vec::new(),
+            stdio: Stdio::default(),
+            checkpoint: None,
+            options: None,
+            runtime_path: pod.handler.runtime_path.clone(),
+        };
+        tasks.create(request).await?;
+        let pid = tasks.start(&ProcessRef::init(id)).await?;
+        self.watch_pause_end(pod);
+        Ok(pid)
+    }
+
+    /// Ends the first process and forgets it. Idempotent.
+    pub(super) async fn end_pause(&self, pod: &Arc<Pod>) -> Result<()> {
+        let id = pod.pause_id()?;
+        self.end_task(&id, Duration::ZERO, SIGKILL).await?;
+        match self.containers_store().delete(&id).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes up the first process of the daemon before this one. A pod whose first process has ended is not ready.
+    pub(super) async fn watch_pause(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+        if pod.facts().pause.is_none() {
+            return Ok(());
+        }
+        match self.tasks().state(&ProcessRef::init(pod.pause_id()?)).await {
+            Ok(state) if state.status == ProcessStatus::Running => {
+                self.watch_pause_end(pod);
+                Ok(())
+            }
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => self.change_pod(pod, |facts| facts.stage = super::Stage::Stopped).await,
+        }
+    }
+
+    fn watch_pause_end(self: &Arc<Self>, pod: &Arc<Pod>) {
+        let (cri, pod) = (self.clone(), pod.clone());
+        self.nursery.clone().spawn(async move {
+            let Ok(id) = pod.pause_id() else { return };
+            if cri.tasks().wait(&ProcessRef::init(id)).await.is_err() {
+                // The daemon ends, or the task has been removed with its pod.
+                return;
+            }
+            let facts = pod.change(|facts| facts.pause = None);
+            if facts.stage == super::Stage::Ready && !pod.work.try_lock().is_err() {
+                tracing::warn!(pod = %pod.id, "the pod's first process has ended");
+                if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Stopped).await {
+                    tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());
+                }
+            }
+        });
+    }
+
+    /// Ends a task, whoever it belongs to, and removes it: the signal, and after `patience` the kill. Idempotent.
+    pub(crate) async fn end_task(&self, id: &ContainerId, patience: Duration, signal: u32) -> Result<()> {
+        let tasks = self.tasks();
+        let process = ProcessRef::init(id.clone());
+        let gone = |error: &Error| error.kind() == ErrorKind::NotFound;
+        match tasks.state(&process).await {
+            Err(error) if gone(&error) => return Ok(()),
+            Err(error) => return Err(error),
+            Ok(state) if state.status == ProcessStatus::Stopped => {}
+            Ok(_) => {
+                let ended = self.signal_and_wait(&process, patience, signal).await;
+                match ended {
+                    Err(error) if gone(&error) => return Ok(()),
+                    other => other?,
+                }
+            }
+        }
+        match tasks.delete(id).await {
+            Err(error) if !gone(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    async fn signal_and_wait(&self, process: &ProcessRef, patience: Duration, signal: u32) -> Result<()> {
+        let tasks = self.tasks();
+        // A process that ended in this moment is what is wanted.
+        let fine =
+            |error: &Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::FailedPrecondition);
+        if !patience.is_zero() {
+            match tasks.kill(process, signal, KillTarget::Process).await {
+                Err(error) if !fine(&error) => return Err(error),
+                _ => {}
+            }
+            if tokio::time::timeout(patience, tasks.wait(process)).await.is_ok() {
+                return Ok(());
+            }
+        }
+        match tasks.kill(process, SIGKILL, KillTarget::All).await {
+            Err(error) if !fine(&error) => return Err(error),
+            _ => {}
+        }
+        tokio::time::timeout(KILLED, tasks.wait(process)).await.map_err(|_| {
+            Error::deadline_exceeded(format!("{process} has been killed and has not ended within {KILLED:?}"))
+        })??;
+        Ok(())
+    }
+}
+
+/// How long a process that was killed may take to end: one in the kernel's hands can be slow.
+const KILLED: Duration = Duration::from_secs(60);

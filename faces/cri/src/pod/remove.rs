@@ -1,0 +1,54 @@
+//! `RemovePodSandbox`.
+
+use std::sync::Arc;
+
+use berth_types::{ErrorKind, Result};
+
+use super::{Pod, Stage};
+use crate::Cri;
+use crate::blocking::blocking;
+
+impl Cri {
+    /// Removes a pod with its containers, and stops it first if it has not been. Idempotent.
+    pub(crate) async fn remove_pod(self: &Arc<Self>, id: &str) -> Result<()> {
+        let pod = match self.pod(id) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            found => found?,
+        };
+        let cri = self.clone();
+        let key = format!("remove {}", pod.id);
+        let work = async move {
+            let _work = pod.work.lock().await;
+            cri.take_away(&pod)
+                .await
+                .map_err(|error| error.context(format!("cannot remove pod {}", pod.title())))?;
+            Ok(String::new())
+        };
+        self.nursery.join(key, work).await.map(drop)
+    }
+
+    async fn take_away(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+        if pod.facts().stage != Stage::Stopped {
+            self.take_down(pod).await?;
+            self.change_pod(pod, |facts| facts.stage = Stage::Stopped).await?;
+        }
+        for container in self.containers_of(pod.id.as_str()) {
+            self.take_away_container(&container).await?;
+        }
+        self.erase(pod).await?;
+        self.events.deleted(self, pod, pod.id.as_str());
+        Ok(())
+    }
+
+    /// Removes files and record of a pod that has been taken down, and forgets it.
+    pub(super) async fn erase(&self, pod: &Arc<Pod>) -> Result<()> {
+        let removed = pod.clone();
+        blocking(move || removed.remove_files()).await?;
+        match self.sandboxes()?.delete(&pod.id).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        self.pods.remove(pod);
+        Ok(())
+    }
+}
