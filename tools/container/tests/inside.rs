@@ -340,3 +340,25 @@ fn the_filter_holds_in_a_real_process() {
             .contains("NoNewPrivs:\t0\nSeccomp:\t2")
     );
 }
+
+#[test]
+fn a_shared_volume_takes_mounts_in_and_gives_them_out() {
+    let Some(mut bundle) = Bundle::new() else { return };
+    let volume = bundle.path().join("volume");
+    std::fs::create_dir(&volume).unwrap();
+    let source = volume.to_str().unwrap().to_owned();
+    // In a mount namespace of its own, whose `/` is private: only what is shared here is.
+    let seen = berth_sys::thread::in_private_mounts(|| {
+        rustix::mount::mount_bind(&volume, &volume)?;
+        rustix::mount::mount_change(&volume, rustix::mount::MountPropagationFlags::SHARED)?;
+        bundle.spec.linux.as_mut().unwrap().rootfs_propagation = "rshared".into();
+        bundle.spec.mounts.push(mount("/volume", "bind", &source, &["rbind", "rshared", "rw"]));
+        bundle.process().capabilities.as_mut().unwrap().effective.push("CAP_SYS_ADMIN".into());
+        bundle.process().capabilities.as_mut().unwrap().permitted.push("CAP_SYS_ADMIN".into());
+        bundle.process().capabilities.as_mut().unwrap().bounding.push("CAP_SYS_ADMIN".into());
+        bundle.spec.linux.as_mut().unwrap().seccomp = None;
+        bundle.says("mkdir /volume/etc && mount --bind /etc /volume/etc");
+        Ok(volume.join("etc/passwd").exists())
+    });
+    assert!(seen.unwrap(), "what the container mounted is not there");
+}

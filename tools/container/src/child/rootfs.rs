@@ -83,9 +83,12 @@ fn switch(init: &Init, root: &OwnedFd) -> Result<()> {
         mount_move(c".", c"/")?;
         rustix::process::chroot(c".")?;
     } else {
-        // The old root ends up below the working directory, stacked over the new one: no folder of the
-        // container is needed for it.
+        let old = open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        // The old root ends up stacked over the new one: no folder of the container is needed for it.
         rustix::process::pivot_root(c".", c".")?;
+        // By its own descriptor: the working directory's name would mean the new one, and its volumes would be cut off
+        // from the host that shares them.
+        rustix::process::fchdir(&old)?;
         mount_change(c".", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
         unmount(c".", UnmountFlags::DETACH)?;
     }
