@@ -344,7 +344,7 @@ fn the_filter_holds_in_a_real_process() {
 #[test]
 fn a_shared_volume_takes_mounts_in_and_gives_them_out() {
     let Some(mut bundle) = Bundle::new() else { return };
-    let volume = bundle.path().join("volume");
+    let volume = bundle.path("volume");
     std::fs::create_dir(&volume).unwrap();
     let source = volume.to_str().unwrap().to_owned();
     // In a mount namespace of its own, whose `/` is private: only what is shared here is.
