@@ -6,6 +6,7 @@ use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_registry::{Config, challenges, hosts_of};
 use berth_streaming::spdy::frame::{Decoder, Frame};
+use berth_streaming::websocket::frame as websocket_frame;
 use berth_types::ImageRef;
 
 /// One parser.
@@ -83,6 +84,18 @@ pub const TARGETS: &[Target] = &[
             "\u{0}\u{0}",
         ],
         run: spdy,
+    },
+    Target {
+        name: "websocket",
+        words: &[
+            "\u{2}\u{7f}",
+            "\u{0}\u{0}\u{0}\u{0}",
+            "\u{1}~",
+            "\u{9}\u{5}",
+            "\u{0}\u{1}",
+            "\u{7f}\u{7f}\u{7f}\u{7f}",
+        ],
+        run: websocket,
     },
 ];
 
@@ -197,6 +210,34 @@ fn spdy(input: &[u8]) {
                 match decoder.take() {
                     Ok(Some(Frame::Data { bytes, .. })) => payload.extend_from_slice(&bytes),
                     Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break,
+                    Err(error) => return (frames, payload, Some(error)),
+                }
+            }
+        }
+        (frames, payload, None)
+    };
+    let whole = read(input.len());
+    assert!(whole.1.len() <= input.len());
+    assert_eq!(whole, read(1));
+}
+
+/// What comes whole and what comes byte by byte is the same, no message grows on the way, and each begins and ends.
+fn websocket(input: &[u8]) {
+    let read = |step: usize| {
+        let (mut decoder, mut frames, mut payload) =
+            (websocket_frame::Decoder::default(), Vec::new(), Vec::new());
+        let mut within = false;
+        for part in input.chunks(step.max(1)) {
+            decoder.buffer().extend_from_slice(part);
+            loop {
+                match decoder.take() {
+                    Ok(Some(websocket_frame::Frame::Piece { first, bytes, last })) => {
+                        assert_ne!(first, within, "a message begins when the one before has ended");
+                        within = !last;
+                        payload.extend_from_slice(&bytes);
+                    }
+                    Ok(Some(frame)) => frames.push((payload.len(), frame)),
                     Ok(None) => break,
                     Err(error) => return (frames, payload, Some(error)),
                 }

@@ -30,7 +30,10 @@ fn holds(name: &str) {
 #[test]
 fn every_target_has_a_test_here() {
     let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
-    assert_eq!(names, ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout", "spdy"]);
+    assert_eq!(
+        names,
+        ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout", "spdy", "websocket"]
+    );
 }
 
 #[test]
@@ -71,4 +74,9 @@ fn whiteouts() {
 #[test]
 fn frames_of_spdy() {
     holds("spdy");
+}
+
+#[test]
+fn frames_of_websockets() {
+    holds("websocket");
 }

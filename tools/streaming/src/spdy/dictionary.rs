@@ -75,6 +75,9 @@ Jan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, Tue, Wed, Thu, Fr
 chunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,text/plain,text/javascript,\
 publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
 
+/// The sum by which zlib streams name the dictionary.
+pub(super) const SUM: u32 = 0xe3c6_a7c2;
+
 /// The dictionary's bytes.
 pub(super) fn dictionary() -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1423);
@@ -98,6 +101,6 @@ mod tests {
             low = (low + u32::from(*byte)) % 65_521;
             high = (high + low) % 65_521;
         }
-        assert_eq!((bytes.len(), high << 16 | low), (1423, 0xe3c6_a7c2));
+        assert_eq!((bytes.len(), high << 16 | low), (1423, SUM));
     }
 }

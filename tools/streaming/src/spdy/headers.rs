@@ -3,9 +3,9 @@
 //! A block costs what it says: text, names and their number have limits, and what a few bytes of zlib could blow up
 //! to is cut off there.
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress, Status};
 
-use super::dictionary::dictionary;
+use super::dictionary::{SUM, dictionary};
 use super::frame::FrameError;
 
 /// The longest block, unpacked.
@@ -118,33 +118,33 @@ impl Unpacker {
     }
 }
 
-/// The blocks that go.
-#[derive(Debug)]
-pub struct Packer(Compress);
-
-impl Default for Packer {
-    fn default() -> Self {
-        let mut zlib = Compress::new(Compression::fast(), true);
-        zlib.set_dictionary(&dictionary()).expect("a fresh stream takes a dictionary");
-        Self(zlib)
-    }
+/// The blocks that go. They are put into the zlib stream as they are (RFC 1951, section 3.2.4): what a server has to
+/// say is that it has nothing to say, and a compressor would cost each connection some hundred KiB for that.
+#[derive(Debug, Default)]
+pub struct Packer {
+    /// The head of the zlib stream is sent.
+    begun: bool,
 }
 
 impl Packer {
     /// Packs the next block.
     pub fn pack(&mut self, headers: &Headers) -> Vec<u8> {
-        let block = headers.block();
-        let mut packed = Vec::with_capacity(block.len() + 64);
-        let before = self.0.total_in();
-        loop {
-            let done = (self.0.total_in() - before) as usize;
-            let step = self.0.compress_vec(&block[done..], &mut packed, FlushCompress::Sync);
-            let all = (self.0.total_in() - before) as usize == block.len();
-            if step.is_err() || (all && packed.len() < packed.capacity()) {
-                return packed;
-            }
-            packed.reserve(256);
+        let mut packed = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            // Deflate with a window of 32 KiB and a dictionary (RFC 1950, section 2.2).
+            packed.extend_from_slice(&[0x78, 0x20]);
+            packed.extend_from_slice(&SUM.to_be_bytes());
         }
+        // The part without a byte at the end is zlib's flush, without which Go holds back what came before it.
+        let block = headers.block();
+        for part in block.chunks(usize::from(u16::MAX)).chain([&[][..]]) {
+            let length = part.len() as u16;
+            packed.push(0);
+            packed.extend_from_slice(&length.to_le_bytes());
+            packed.extend_from_slice(&(!length).to_le_bytes());
+            packed.extend_from_slice(part);
+        }
+        packed
     }
 }
 
@@ -165,10 +165,21 @@ mod tests {
     }
 
     #[test]
+    fn a_block_longer_than_a_part_of_a_stream_is_still_one_block() {
+        let long = "x".repeat(LONGEST - 40);
+        let headers = Headers::new([("a", long.as_str()), ("b", "c")]);
+        assert_eq!(Unpacker::default().unpack(&Packer::default().pack(&headers)), Ok(headers));
+    }
+
+    #[test]
     fn a_block_that_blows_up_is_refused() {
         let huge = "x".repeat(LONGEST);
-        let packed = Packer::default().pack(&Headers::new([("a", huge.as_str())]));
-        assert!(packed.len() < 1000);
+        let mut zlib = flate2::Compress::new(flate2::Compression::fast(), true);
+        zlib.set_dictionary(&dictionary()).unwrap();
+        let mut packed = Vec::with_capacity(1000);
+        let block = Headers::new([("a", huge.as_str())]).block();
+        zlib.compress_vec(&block, &mut packed, flate2::FlushCompress::Sync).unwrap();
+        assert_eq!(zlib.total_in() as usize, block.len());
         assert_eq!(Unpacker::default().unpack(&packed), Err(FrameError::TooLongHeaders));
     }
 
