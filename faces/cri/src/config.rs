@@ -26,6 +26,8 @@ pub struct Config {
     pub pull_patience: Duration,
     /// The version that the runtime says it has.
     pub version: String,
+    /// Where streams of commands, containers and ports come in.
+    pub streaming: berth_streaming::Config,
     /// What pods need.
     pub pods: Pods,
 }
