@@ -8,13 +8,17 @@
 //! Called by the command line's engine when it makes and removes containers, and by the restart monitor before
 //! it starts one again.
 
+pub mod conntrack;
+pub mod lease;
+pub mod link;
+pub mod netlink;
+pub mod nft;
+pub mod route;
+
 mod endpoint;
-mod lease;
-mod link;
+mod filter;
 mod namespace;
-mod netlink;
 mod network;
-mod nft;
 mod port;
 mod subnet;
 

@@ -10,11 +10,16 @@ use rustix::net::{
     recv, sendto, socket_with, sockopt,
 };
 
-pub(crate) const REQUEST: u16 = 0x1;
+const REQUEST: u16 = 0x1;
+/// The kernel says when it is done.
 pub(crate) const ACK: u16 = 0x4;
+/// Every object of a kind.
 pub(crate) const DUMP: u16 = 0x300;
+/// What is there already is an error.
 pub(crate) const EXCLUSIVE: u16 = 0x200;
+/// What is not there is made.
 pub(crate) const CREATE: u16 = 0x400;
+/// After what is there.
 pub(crate) const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
@@ -24,8 +29,12 @@ const TORN: u16 = 0x10;
 /// How long the kernel may take: it answers at once, so silence means that something is broken.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// How often is asked for what others change all the time.
+const ATTEMPTS: u32 = 100;
+
 /// One message being written.
-pub(crate) struct Message(Vec<u8>);
+#[derive(Clone, Debug)]
+pub struct Message(Vec<u8>);
 
 impl Message {
     /// A message with the fixed header of its family.
@@ -91,14 +100,15 @@ pub(crate) struct Answer {
 }
 
 /// A socket to one part of the kernel.
-pub(crate) struct Socket {
+#[derive(Debug)]
+pub struct Socket {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl Socket {
     /// To the links, addresses and routes of the calling thread's network namespace.
-    pub(crate) fn route() -> io::Result<Self> {
+    pub fn route() -> io::Result<Self> {
         Self::open(None)
     }
 
@@ -115,10 +125,33 @@ impl Socket {
     }
 
     /// Does what the message says; the kernel's refusal is the error.
-    pub(crate) fn execute(&mut self, message: Message) -> io::Result<()> {
+    pub fn execute(&mut self, message: Message) -> io::Result<()> {
         self.sequence += 1;
         self.send(&message.sealed(self.sequence))?;
         self.answers(self.sequence, false).map(drop)
+    }
+
+    /// Does what each message says, one after the other, for one wait. What comes after a refusal is done all the
+    /// same; the error is the first.
+    pub fn execute_all(&mut self, messages: Vec<Message>) -> io::Result<()> {
+        let (mut bytes, first) = (Vec::new(), self.sequence + 1);
+        let count = messages.len() as u32;
+        for mut message in messages {
+            message.add_flags(ACK);
+            self.sequence += 1;
+            bytes.extend(message.sealed(self.sequence));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.send(&bytes)?;
+        let mut refused = None;
+        for sequence in first..first + count {
+            if let Err(error) = self.answers(sequence, false) {
+                refused = refused.or(Some(error));
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Asks, and gives every answer; `Interrupted` if they are not of one moment.
@@ -126,6 +159,19 @@ impl Socket {
         self.sequence += 1;
         self.send(&message.sealed(self.sequence))?;
         self.answers(self.sequence, many)
+    }
+
+    /// Asks for every object of a kind. Asks again when somebody changed them while they were told.
+    pub(crate) fn dump(&mut self, question: &Message) -> io::Result<Vec<Vec<u8>>> {
+        let mut attempts = 0;
+        loop {
+            match self.ask(question.clone(), true) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < ATTEMPTS => {
+                    attempts += 1
+                }
+                other => return Ok(other?.into_iter().map(|answer| answer.body).collect()),
+            }
+        }
     }
 
     /// Sends several as one transaction, of which all or nothing happens. The last but one asks for the
