@@ -2,7 +2,8 @@
 
 use std::io;
 
-use crate::netlink::{ACK, DUMP, Message, Socket, attribute, u16_at};
+use crate::netlink::{ACK, DUMP, Message, attribute, u16_at};
+use crate::nft::with_socket;
 
 /// The subsystem's number, before that of a message.
 const SUBSYSTEM: u16 = 1 << 8;
@@ -19,28 +20,35 @@ const DESTINATION_PORT: u16 = 3;
 /// one goes by the rules of the packet filter, where one of an old one would go on as it went before them.
 pub fn forget(ipv6: bool, protocol: u8, ports: &[u16]) -> io::Result<()> {
     let family = if ipv6 { 10 } else { 2 };
-    let mut socket = Socket::netfilter()?;
-    let known = socket.dump(&Message::new(GET, DUMP, &[family, 0, 0, 0]))?;
-    for body in known.iter().filter(|body| body.first() == Some(&family)) {
-        let rest = body.get(4..).unwrap_or_default();
-        let Some(tuple) = attribute(rest, CTA_TUPLE_ORIG) else { continue };
-        let layer = attribute(tuple, TUPLE_PROTOCOL).unwrap_or_default();
-        let number = attribute(layer, PROTOCOL_NUMBER).and_then(|bytes| bytes.first().copied());
-        let port = attribute(layer, DESTINATION_PORT).map(|bytes| u16::from_be(u16_at(bytes, 0)));
-        if number != Some(protocol) || !port.is_some_and(|port| ports.contains(&port)) {
-            continue;
-        }
-        let mut message = Message::new(DELETE, ACK, &[family, 0, 0, 0]);
-        message = message.nest(CTA_TUPLE_ORIG, |inner| inner.raw(tuple));
-        for kind in [CTA_ID, CTA_ZONE] {
-            if let Some(value) = attribute(rest, kind) {
-                message = message.attribute(kind, value);
+    with_socket(|socket| {
+        let known = socket.dump(&Message::new(GET, DUMP, &[family, 0, 0, 0]))?;
+        for body in known.iter().filter(|body| body.first() == Some(&family)) {
+            let Some(message) = removal(body, protocol, ports) else { continue };
+            match socket.execute(message) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
-        match socket.execute(message) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            other => other?,
+        Ok(())
+    })
+}
+
+/// What removes a connection that was told of, if it is one of a protocol to one of these ports.
+fn removal(body: &[u8], protocol: u8, ports: &[u16]) -> Option<Message> {
+    let rest = body.get(4..)?;
+    let tuple = attribute(rest, CTA_TUPLE_ORIG)?;
+    let layer = attribute(tuple, TUPLE_PROTOCOL)?;
+    let number = attribute(layer, PROTOCOL_NUMBER)?.first()?;
+    let port = u16::from_be(u16_at(attribute(layer, DESTINATION_PORT)?, 0));
+    if *number != protocol || !ports.contains(&port) {
+        return None;
+    }
+    let mut message = Message::new(DELETE, ACK, &[body[0], 0, 0, 0]);
+    message = message.nest(CTA_TUPLE_ORIG, |inner| inner.raw(tuple));
+    for kind in [CTA_ID, CTA_ZONE] {
+        if let Some(value) = attribute(rest, kind) {
+            message = message.attribute(kind, value);
         }
     }
-    Ok(())
+    Some(message)
 }

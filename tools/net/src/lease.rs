@@ -6,14 +6,15 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use berth_types::{Error, Result};
 
-use crate::network::{lock, remove};
+use crate::network::{PATIENCE, lock_within, remove};
 
 /// Addresses that may be given, from the first to the last; all of one subnet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,12 +54,17 @@ pub struct Leases {
 }
 
 impl Leases {
-    /// Waits for the lock of the network's folder, which is made if need be.
-    pub fn lock(folder: &Path) -> Result<Self> {
-        let lock = lock(&folder.join("lock")).map_err(|error| {
+    /// Waits for the lock of the network's folder, which is made if need be, for at most `patience`.
+    pub fn lock_within(folder: &Path, patience: Duration) -> Result<Self> {
+        let lock = lock_within(&folder.join("lock"), patience).map_err(|error| {
             Error::io(format!("cannot lock the addresses in {}", folder.display()), error)
         })?;
         Ok(Self { folder: folder.to_owned(), _lock: lock })
+    }
+
+    /// The same, as long as another may take who does nothing wrong.
+    pub(crate) fn lock(folder: &Path) -> Result<Self> {
+        Self::lock_within(folder, PATIENCE)
     }
 
     /// The addresses of an owner. Those that an old plugin wrote without an interface are among them.
@@ -70,8 +76,7 @@ impl Leases {
 
     /// Whether an address is an owner's.
     pub fn is_of(&self, address: IpAddr, owner: &str, interface: &str) -> bool {
-        let text = fs::read_to_string(self.folder.join(address.to_string())).unwrap_or_default();
-        text.trim() == content(owner, interface)
+        self.text(address) == content(owner, interface)
     }
 
     /// Takes one address for range set `index`; false if somebody has it.
@@ -106,7 +111,14 @@ impl Leases {
 
     /// Gives an owner's addresses back; having none is fine.
     pub fn give_back(&self, owner: &str, interface: &str) -> Result<()> {
+        self.free_nameless()?;
         self.of(owner, interface)?.into_iter().try_for_each(|address| self.free(address))
+    }
+
+    /// Gives back what is nobody's: whoever took it was killed before its name was written, as we hold the lock.
+    pub fn free_nameless(&self) -> Result<()> {
+        let nameless = self.all()?.into_iter().filter(|(_, text)| text.is_empty());
+        nameless.map(|(address, _)| address).try_for_each(|address| self.free(address))
     }
 
     /// Gives one address back.
@@ -116,16 +128,20 @@ impl Leases {
 
     /// Every address that is taken, with what its file says.
     pub fn all(&self) -> Result<Vec<(IpAddr, String)>> {
-        let read = |address: IpAddr| {
-            let text = fs::read_to_string(self.folder.join(address.to_string())).unwrap_or_default();
-            (address, text.trim().to_owned())
-        };
-        Ok(self.names()?.into_iter().map(read).collect())
+        Ok(self.names()?.into_iter().map(|address| (address, self.text(address))).collect())
     }
 
     /// The owner and the interface in the text of a lease.
     pub fn owner(text: &str) -> (&str, &str) {
         text.split_once("\r\n").unwrap_or((text, ""))
+    }
+
+    /// What the file of an address says. An addition reads every file, so one is read in one go.
+    fn text(&self, address: IpAddr) -> String {
+        let mut buffer = [0; 512];
+        let file = File::open(self.folder.join(address.to_string()));
+        let length = file.and_then(|mut file| file.read(&mut buffer)).unwrap_or(0);
+        String::from_utf8_lossy(&buffer[..length]).trim().to_owned()
     }
 
     fn names(&self) -> Result<Vec<IpAddr>> {

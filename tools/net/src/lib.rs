@@ -20,12 +20,14 @@ mod filter;
 mod namespace;
 mod network;
 mod port;
+mod removal;
 mod subnet;
 
 pub use endpoint::{Endpoint, INTERFACE};
 pub use namespace::{is_held, set_loopback_up};
 pub use network::{DEFAULT, Network, Networks};
 pub use port::{PortMapping, Protocol};
+pub use removal::remove_link;
 pub use subnet::Subnet;
 
 /// Whether `text` is a hardware address that a device may have.

@@ -3,7 +3,7 @@
 //! A socket stays in the network namespace in which it was made, whoever uses it later.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
@@ -27,7 +27,7 @@ const DONE: u16 = 3;
 /// In the flags of an answer: something changed meanwhile, so the answers are not all there is.
 const TORN: u16 = 0x10;
 /// How long the kernel may take: it answers at once, so silence means that something is broken.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// How often is asked for what others change all the time.
 const ATTEMPTS: u32 = 100;
@@ -109,18 +109,24 @@ pub struct Socket {
 impl Socket {
     /// To the links, addresses and routes of the calling thread's network namespace.
     pub fn route() -> io::Result<Self> {
-        Self::open(None)
+        Self::open(None, 0)
+    }
+
+    /// The same, told of every change of a link from now on.
+    pub fn watching_links() -> io::Result<Self> {
+        const LINKS: u32 = 1;
+        Self::open(None, LINKS)
     }
 
     /// To its packet filter.
     pub(crate) fn netfilter() -> io::Result<Self> {
-        Self::open(Some(rustix::net::netlink::NETFILTER))
+        Self::open(Some(rustix::net::netlink::NETFILTER), 0)
     }
 
-    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        bind(socket.as_fd(), &SocketAddrNetlink::new(0, 0))?;
+        bind(socket.as_fd(), &SocketAddrNetlink::new(0, groups))?;
         Ok(Self { socket, sequence: 0 })
     }
 
@@ -167,7 +173,7 @@ impl Socket {
         loop {
             match self.ask(question.clone(), true) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < ATTEMPTS => {
-                    attempts += 1
+                    attempts += 1;
                 }
                 other => return Ok(other?.into_iter().map(|answer| answer.body).collect()),
             }
@@ -187,6 +193,22 @@ impl Socket {
         let _ = sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.len());
         self.send(&bytes)?;
         self.answers(last, false).map(drop)
+    }
+
+    /// Reads what has been told, and whether a link's end was among it.
+    pub(crate) fn saw_removal(&mut self, index: u32) -> io::Result<bool> {
+        const DELETE_LINK: u16 = 17;
+        let mut buffer = vec![0; 64 * 1024];
+        let (_, length) = recv(self.socket.as_fd(), &mut buffer[..], RecvFlags::empty())?;
+        let mut rest = &buffer[..length.min(64 * 1024)];
+        let mut found = false;
+        while rest.len() >= 16 {
+            let size = (u32_at(rest, 0) as usize).clamp(16, rest.len());
+            // The family is none: a bridge tells of its ports too.
+            found |= u16_at(rest, 4) == DELETE_LINK && rest.get(16) == Some(&0) && u32_at(rest, 20) == index;
+            rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+        }
+        Ok(found)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -224,6 +246,12 @@ impl Socket {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

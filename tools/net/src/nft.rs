@@ -4,12 +4,15 @@
 //! Whoever makes a rule puts a comment on it, as `nft` shows it, and finds it again by that: the rules of others are
 //! never touched.
 
+mod kept;
 mod listed;
 mod rule;
 
 use std::io;
 
-use crate::netlink::{ACK, APPEND, CREATE, DUMP, Message, Socket};
+use crate::netlink::{ACK, APPEND, CREATE, DUMP, Message};
+
+pub(crate) use kept::with_socket;
 
 pub use listed::{Expression, Listed, Verdict};
 pub use rule::{Compare, Meta, Rule, Tracked};
@@ -94,10 +97,10 @@ impl Table<'_> {
         if let Some(chain) = chain {
             question = question.text(2, chain);
         }
-        let answers = match Socket::netfilter()?.dump(&question) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other?,
-        };
+        let answers = with_socket(|socket| match socket.dump(&question) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other,
+        })?;
         let rules = answers.iter().filter_map(|body| Listed::read(body, self.name));
         // An old kernel tells those of the other chains too.
         Ok(rules.filter(|rule| chain.is_none_or(|chain| rule.chain == chain)).collect())
@@ -105,21 +108,13 @@ impl Table<'_> {
 
     /// Whether there is a chain of this name.
     pub fn has_chain(&self, chain: &str) -> io::Result<bool> {
-        self.is_there(self.message(GET_CHAIN, 0).text(3, chain))
+        has_answer(self.message(GET_CHAIN, 0).text(3, chain))
     }
 
     /// Whether there is this table.
     pub fn exists(&self) -> io::Result<bool> {
         const GET_TABLE: u16 = 1;
-        self.is_there(self.message(GET_TABLE, 0))
-    }
-
-    #[expect(clippy::unused_self, reason = "asked of the table")]
-    fn is_there(&self, question: Message) -> io::Result<bool> {
-        match Socket::netfilter()?.ask(question, false) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            other => other.map(|_| true),
-        }
+        has_answer(self.message(GET_TABLE, 0))
     }
 
     /// Removes the rules for which `which` holds, of some chains. Answers how many it were.
@@ -156,6 +151,14 @@ impl Table<'_> {
     }
 }
 
+/// Whether there is what is asked for.
+fn has_answer(question: Message) -> io::Result<bool> {
+    with_socket(|socket| match socket.ask(question, false) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        other => other.map(|_| true),
+    })
+}
+
 /// Tries again what was refused because a rule had gone between its listing and its removal.
 fn retrying<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     let mut attempts = 0;
@@ -171,7 +174,7 @@ fn retrying<T>(mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub fn is_there() -> io::Result<()> {
     const GET_GENERATION: u16 = 16;
     let question = Message::new(kind(GET_GENERATION), 0, &[0, 0, 0, 0]);
-    Socket::netfilter()?.ask(question, false).map(drop)
+    with_socket(|socket| socket.ask(question, false)).map(drop)
 }
 
 /// Changes that happen together or not at all.
@@ -243,29 +246,23 @@ impl Batch {
             last.add_flags(ACK);
         }
         self.0.push(Message::new(0x11, 0, &[0, 0, 0, 10]));
-        let mut socket = Socket::netfilter()?;
-        let done = socket.transaction(self.0);
-        // The kernel holds whoever closes such a socket until the transaction's old parts are freed, after an RCU
-        // grace period of some milliseconds. Nobody has to wait for that; without a thread it is closed here.
-        let closing = std::thread::Builder::new().name("close-nft".to_owned());
-        let _ = closing.spawn(move || drop(socket));
-        done
+        with_socket(|socket| socket.transaction(self.0))
     }
 }
 
 /// A comment as nft shows it: its type, its length, text with a zero.
 fn with_comment(message: Message, attribute: u16, comment: Option<&str>) -> Message {
     let Some(comment) = comment else { return message };
-    let comment = shortened(comment);
+    let comment = shortened(comment, 254);
     let mut bytes = vec![0, comment.len() as u8 + 1];
     bytes.extend(comment.as_bytes());
     bytes.push(0);
     message.attribute(attribute, &bytes)
 }
 
-/// As much of a comment as can be stored.
-pub fn shortened(comment: &str) -> &str {
-    let mut end = comment.len().min(254);
+/// As much of a text as has at most so many bytes.
+pub fn shortened(comment: &str, most: usize) -> &str {
+    let mut end = comment.len().min(most);
     while !comment.is_char_boundary(end) {
         end -= 1;
     }
