@@ -121,6 +121,8 @@ pub struct Network {
     pub max_conf_num: usize,
     /// Whether one network comes after the other.
     pub is_serial: bool,
+    /// Whether networks of well-known plugins are made without them.
+    pub in_process: berth_cni::InProcess,
 }
 
 /// Which address of a pod comes first.
