@@ -3,8 +3,10 @@
 //!
 //! It is a task with the pod's own id, in an empty root filesystem, whose one program sleeps.
 
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +46,7 @@ impl Pod {
         self.state.join("rootfs")
     }
 
-    fn pause_spec(&self, program: &std::path::Path) -> Spec {
+    fn pause_spec(&self, program: &Path) -> Spec {
         let path = |path: Option<PathBuf>| path.map(|path| path.display().to_string()).unwrap_or_default();
         let mut namespaces = vec![Namespace { kind: NamespaceKind::Mount, path: String::new() }];
         if self.namespace_options().pid != NamespaceMode::Node as i32 {
@@ -116,12 +118,7 @@ impl Cri {
         let id = pod.pause_id()?;
         let root = pod.pause_root();
         blocking(move || {
-            for folder in ["proc", "dev"] {
-                std::fs::DirBuilder::new().recursive(true).mode(0o755).create(root.join(folder)).map_err(
-                    |error| Error::io(format!("cannot make {}", root.join(folder).display()), error),
-                )?;
-            }
-            Ok(())
+            make_root(&root).map_err(|error| Error::io(format!("cannot make {}", root.display()), error))
         })
         .await?;
         let spec = pod.pause_spec(&self.config.pods.pause);
@@ -234,6 +231,14 @@ impl Cri {
         })??;
         Ok(())
     }
+}
+
+/// What the program needs to be there before it is mounted: in a user namespace it could not be made.
+fn make_root(root: &Path) -> io::Result<()> {
+    for folder in ["proc", "dev"] {
+        DirBuilder::new().recursive(true).mode(0o755).create(root.join(folder))?;
+    }
+    fs::write(root.join(PROGRAM.trim_start_matches('/')), "")
 }
 
 /// How long a process that was killed may take to end: one in the kernel's hands can be slow.

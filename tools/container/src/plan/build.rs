@@ -40,6 +40,9 @@ pub(crate) struct Birth {
     pub flags: u64,
     /// A pid namespace to be born in.
     pub pid: Option<OwnedFd>,
+    /// A user namespace to be born in, which owns the pid namespace that is made with the process: only its root may
+    /// mount a /proc of that.
+    pub user: Option<OwnedFd>,
 }
 
 /// A new container.
@@ -50,7 +53,7 @@ pub(crate) fn init(spec: &Spec, setting: Setting<'_>, warnings: &mut Vec<String>
     let root = spec.root.clone().unwrap_or_default();
     let root_path = setting.bundle.join(&root.path);
     let filter = linux.seccomp.as_ref().map(seccomp::filter).transpose()?.flatten();
-    let namespaces = Namespaces::of(linux)?;
+    let mut namespaces = Namespaces::of(linux)?;
     let own = |kind: &NamespaceKind| linux.namespace(kind).is_some_and(|n| n.path.is_empty());
     let context = mounts::Context {
         bundle: setting.bundle,
@@ -89,6 +92,7 @@ pub(crate) fn init(spec: &Spec, setting: Setting<'_>, warnings: &mut Vec<String>
         created_at: 0,
         gate: setting.gate,
     };
+    let user = namespaces.born_in();
     let plan = Plan {
         socket: setting.socket,
         join: namespaces.join,
@@ -99,7 +103,7 @@ pub(crate) fn init(spec: &Spec, setting: Setting<'_>, warnings: &mut Vec<String>
         program: program::plan(process, linux, filter, setting.preserve, warnings)?,
         keyring: keyring(setting.keyring, setting.id)?,
     };
-    Ok((plan, Birth { flags: namespaces.clone, pid: namespaces.pid }))
+    Ok((plan, Birth { flags: namespaces.clone, pid: namespaces.pid, user }))
 }
 
 /// A process beside a container's first one. `init` is a pidfd of that one.
@@ -137,7 +141,7 @@ pub(crate) fn exec(spec: &Spec, joining: Joining<'_>, warnings: &mut Vec<String>
     if let Some(list) = affinity.map(|a| a.final_set.as_str()).filter(|list| !list.is_empty()) {
         plan.program.affinity = Some(super::settings::list("execCPUAffinity.final", list)?);
     }
-    Ok((plan, Birth { flags: 0, pid }))
+    Ok((plan, Birth { flags: 0, pid, user: None }))
 }
 
 /// What an exec's plan is made from, beside the container's configuration.
@@ -199,6 +203,14 @@ impl Namespaces {
             NamespaceKind::Cgroup | NamespaceKind::Time => {}
             _ => self.unshare |= flag,
         }
+    }
+
+    /// The user namespace that has to be entered before the process is born: one that is joined by a process with a pid
+    /// namespace of its own. It is not joined again.
+    fn born_in(&mut self) -> Option<OwnedFd> {
+        let is_user = |(_, flag): &(OwnedFd, i32)| *flag == libc::CLONE_NEWUSER;
+        let first = self.join.iter().position(is_user)?;
+        (self.clone & libc::CLONE_NEWPID as u64 != 0).then(|| self.join.remove(first).0)
     }
 
     fn enter(&mut self, kind: &NamespaceKind, flag: i32, file: OwnedFd) {

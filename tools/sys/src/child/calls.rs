@@ -43,6 +43,21 @@ pub unsafe fn fork_again() -> Result<i32> {
     ret(pid).map(|pid| pid as i32)
 }
 
+/// A child of this process's parent, with new namespaces of the kinds in `namespaces`: 0 in the child, its id here.
+/// It ends with the signal that this process ends with.
+///
+/// # Safety
+///
+/// Only in a process with one thread, such as a child made by [`super::clone_child`]; the same rules
+/// hold for the new one.
+pub unsafe fn fork_beside(namespaces: i32) -> Result<i32> {
+    let none = null::<libc::c_void>();
+    let flags = libc::c_long::from(namespaces | libc::CLONE_PARENT);
+    // SAFETY: no shared memory, no stack of its own: the child has copies.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    ret(pid).map(|pid| pid as i32)
+}
+
 /// Waits for a child by id; its raw wait status, or `None` when `WNOHANG` found it alive.
 pub fn wait_child(pid: i32, flags: i32) -> Result<Option<i32>> {
     let mut status = 0i32;
