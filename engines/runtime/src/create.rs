@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use berth_core::{CreateTask, Rollback, Scope};
 use berth_proto as proto;
-use berth_types::{Any, Error, Result};
+use berth_types::{Any, Error, ErrorKind, Result};
 use proto::containerd::task::v3 as wire;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -23,6 +23,7 @@ use crate::shim::{Answer, CallError, Shim, StartError, follow};
 use crate::task::{Parts, Task};
 
 /// All that a task is made from.
+#[derive(Clone)]
 struct Plan {
     bundle: Bundle,
     program: PathBuf,
@@ -49,13 +50,28 @@ impl Engine {
             options: own.or(container.runtime.options),
             request,
         };
+        let made = match self.attempt(&scope, plan.clone()).await {
+            // A shim that others had may end in the moment in which it is joined; the next start makes a new one.
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::info!(task = %key, "its shim has ended, trying another: {}", error.chain());
+                self.attempt(&scope, plan).await
+            }
+            other => other,
+        };
+        let task = made?;
+        let pid = task.pid();
+        reservation.fill(task);
+        Ok(pid)
+    }
+
+    /// Makes the task, or leaves nothing of it.
+    async fn attempt(self: &Arc<Self>, scope: &Scope, plan: Plan) -> Result<Arc<Task>> {
+        let key = plan.bundle.key().clone();
         let mut undo = Rollback::default();
-        match self.bring_up(&scope, plan, &mut undo).await {
+        match self.bring_up(scope, plan, &mut undo).await {
             Ok(task) => {
                 undo.commit();
-                let pid = task.pid();
-                reservation.fill(task);
-                Ok(pid)
+                Ok(task)
             }
             Err(error) => {
                 for (what, failure) in undo.undo().await {

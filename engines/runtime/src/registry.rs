@@ -70,7 +70,7 @@ impl Registry {
     /// Whether a task other than this one is served by the same shim.
     pub(crate) fn shares(&self, shim: &Shim, key: &Key) -> bool {
         self.entries().iter().any(|(other, entry)| match entry {
-            Entry::Live(task) => other != key && task.shim_now().is_some_and(|its| its.same_as(shim)),
+            Entry::Live(task) => other != key && task.is_with(shim),
             Entry::Reserved => false,
         })
     }

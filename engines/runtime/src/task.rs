@@ -7,7 +7,7 @@ mod owner;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use berth_types::{Error, Exit, Result};
@@ -37,6 +37,8 @@ pub(crate) struct Task {
     exit: OnceLock<Exit>,
     /// Set once the shim told that it deleted the task.
     deletion_told: SetOnce<()>,
+    /// Whether the shim has no more to do with it.
+    parted: AtomicBool,
     /// Set when the task is gone.
     end: watch::Receiver<Option<Exit>>,
     deletions: mpsc::Sender<Deletion>,
@@ -63,8 +65,18 @@ impl Task {
         let (exit, init) = (OnceLock::new(), OnceLock::new());
         let pid = AtomicU32::new(pid);
         let deletion_told = SetOnce::new();
-        let task =
-            Arc::new(Self { bundle, program, pid, init, shim, exit, deletion_told, end, deletions: ask });
+        let task = Arc::new(Self {
+            bundle,
+            program,
+            pid,
+            init,
+            shim,
+            exit,
+            deletion_told,
+            parted: AtomicBool::new(false),
+            end,
+            deletions: ask,
+        });
         task.watch_init();
         let owner = Owner { engine, task: Arc::clone(&task), shim: tell_shim, end: tell_end, deletions, log };
         (task, owner)
@@ -106,6 +118,16 @@ impl Task {
     /// Takes note that everybody knows of the task's deletion.
     pub(crate) fn note_deletion(&self) {
         let _ = self.deletion_told.set(());
+    }
+
+    /// Takes note that the shim has deleted it. Of several that are deleted at once, the last to be noted finds no other.
+    fn note_parting(&self) {
+        self.parted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether the shim still has it.
+    pub(crate) fn is_with(&self, shim: &Shim) -> bool {
+        !self.parted.load(Ordering::SeqCst) && self.shim_now().is_some_and(|its| its.same_as(shim))
     }
 
     pub(crate) fn exit(&self) -> Option<Exit> {

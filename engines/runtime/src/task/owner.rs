@@ -137,6 +137,7 @@ impl Owner {
             }
             Err(error) => return (Err(self.why_not_deleted(shim, error).await), None),
         };
+        self.task.note_parting();
         let removed = if self.task.program() == self.engine.config.own_shim {
             tokio::join!(self.dismiss(shim), self.remove_bundle()).1
         } else {
