@@ -28,8 +28,9 @@ impl Cri {
     }
 
     async fn take_away(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+        // One that is not ready has not been taken down for that: its first process may have ended, or the machine.
+        self.take_down(pod).await?;
         if pod.facts().stage != Stage::Stopped {
-            self.take_down(pod).await?;
             self.change_pod(pod, |facts| facts.stage = Stage::Stopped).await?;
         }
         for container in self.containers_of(pod.id.as_str()) {
