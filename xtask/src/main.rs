@@ -2,6 +2,7 @@
 //! its steps. Nothing of it is in the product.
 
 mod dependencies;
+mod fresh;
 mod layers;
 mod lint;
 mod peers;
@@ -35,6 +36,8 @@ enum Command {
     Dependencies,
     /// Format, lints, layers, shape and dependencies, without running anything.
     Lint,
+    /// Runs README's first commands on a fresh Debian with Rust and nothing else. Takes a release build's time.
+    Fresh(fresh::Options),
     /// Brings the programs that berth is compared with, into a cache folder.
     Peers(peers::Options),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Shape => shape::check(&root),
         Command::Dependencies => dependencies::check(&root),
         Command::Lint => lint::run(&root),
+        Command::Fresh(options) => fresh::run(&root, &options),
         Command::Peers(options) => peers::bring(&options).map(drop),
     };
     match done {

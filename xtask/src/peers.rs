@@ -5,7 +5,7 @@
 //! that runc and dockerd link to, and the tools that make and boot the virtual machine. The test
 //! kit finds the programs through `BERTH_PEERS`.
 
-mod debian;
+pub(crate) mod debian;
 mod golang;
 mod guest;
 

@@ -17,6 +17,13 @@ const GROUPS: [&str; 2] = ["io.containerd.runc.v2.group", "io.kubernetes.cri.san
 pub(crate) struct Spec {
     annotations: BTreeMap<String, String>,
     linux: Linux,
+    process: Process,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Process {
+    apparmor_profile: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,6 +54,11 @@ impl Spec {
     /// The group of containers that it belongs to.
     pub(crate) fn group(&self) -> Option<&str> {
         GROUPS.iter().find_map(|name| self.annotations.get(*name)).map(String::as_str)
+    }
+
+    /// Whether it asks for berth's own profile of AppArmor, which other low-level runtimes do not load.
+    pub(crate) fn asks_for_own_profile(&self) -> bool {
+        self.process.apparmor_profile == berth_container::apparmor::DEFAULT
     }
 
     /// Whether the container has processes of its own only: then the kernel ends them with the first one.

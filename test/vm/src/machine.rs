@@ -27,6 +27,9 @@ const LIFE: &str = "1500";
 const WORDS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet apparmor=1 security=apparmor \
                      systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 mitigations=off panic=-1";
 
+/// What begins a script of which every command has to succeed. (A shell forgives a command behind `!`.)
+const STRICT: &str = "set -euo pipefail; not() { if \"$@\"; then echo \"it worked: $*\" >&2; exit 1; fi; }\n";
+
 static SHARED: OnceLock<Result<Guest, Missing>> = OnceLock::new();
 
 /// A Debian that runs.
@@ -92,10 +95,11 @@ impl Guest {
         Answer { script: script.to_owned(), code: status, stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// Runs a script that has to succeed, each command of it, and gives its standard output.
+    /// Runs a script that has to succeed, each command of it, and gives its standard output. In it `not COMMAND` is what
+    /// has to fail.
     #[track_caller]
     pub fn ok(&self, script: &str) -> String {
-        let answer = self.run(&format!("set -euo pipefail\n{script}"));
+        let answer = self.run(&format!("{STRICT}{script}"));
         assert_eq!(answer.code, 0, "{answer}");
         answer.stdout
     }

@@ -14,6 +14,7 @@
 //!                          checks          container::create: cgroups, maps, hooks
 //! ```
 
+pub mod apparmor;
 mod cgroup;
 mod child;
 pub mod container;

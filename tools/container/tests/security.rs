@@ -181,12 +181,19 @@ fn a_security_label_without_its_module_is_an_error() {
     bundle.args(&["/bin/true"]);
     if !std::path::Path::new("/sys/module/apparmor").exists() {
         bundle.process().apparmor_profile = "docker-default".into();
-        assert!(refused(&bundle).contains("AppArmor"));
+        let text = refused(&bundle);
+        assert!(text.contains("docker-default") && text.contains("boot with AppArmor"), "{text}");
         bundle.process().apparmor_profile.clear();
     }
     if !std::path::Path::new("/sys/fs/selinux").exists() {
-        bundle.process().selinux_label = "system_u:system_r:container_t:s0".into();
-        assert!(refused(&bundle).contains("SELinux"));
+        let label = "system_u:system_r:container_t:s0";
+        bundle.process().selinux_label = label.into();
+        let text = refused(&bundle);
+        assert!(text.contains(label) && text.contains("leave process.selinuxLabel out"), "{text}");
+        bundle.process().selinux_label.clear();
+        bundle.linux().mount_label = label.into();
+        let text = refused(&bundle);
+        assert!(text.contains(label) && text.contains("leave linux.mountLabel out"), "{text}");
     }
 }
 

@@ -182,11 +182,19 @@ fn inside(
     if making.restoring {
         return Ok(made);
     }
+    if spec.asks_for_own_profile() {
+        provide_profile()?;
+    }
     let io = child.take().unwrap_or(ChildIo::Terminal);
     let spawned = making.runtime.create(&making.create, io)?;
     (made.cgroup, made.oom) = account(spawned.pid, &mut made.warnings);
     made.spawned = Some(spawned);
     Ok(made)
+}
+
+fn provide_profile() -> Result<()> {
+    use berth_container::apparmor;
+    apparmor::provide(apparmor::DEFAULT).map_err(|error| Error::not_implemented(error.chain()))
 }
 
 /// Finds the container's cgroup and watches its memory. A container without figures is better than none.

@@ -35,27 +35,28 @@ pub(crate) struct Import {
 
 impl Import {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
-        let input: Box<dyn Read + Send> = match self.file.as_str() {
-            "-" => Box::new(std::io::stdin()),
-            path => {
-                Box::new(File::open(path).map_err(|error| Failure::new(format!("open {path}: {error}")))?)
-            }
-        };
+        let input = self.open()?;
         let mut process = ProcessConfig::default();
         for line in &self.change {
             super::commit::change(&mut process, line)?;
         }
-        let spinner = progress::spinner("importing");
         let leases = context.client.leases(context.scope());
         let lease = leases.create(None, Labels::new()).await?.id;
         let scope = context.scope().with_lease(lease.clone());
         let stored = self.store(context, &scope, input, process).await;
         leases.delete(&lease, Deletion::Later).await?;
-        if let Some(spinner) = spinner {
-            spinner.finish_and_clear();
-        }
         output::line(stored?.digest.as_str())?;
         Ok(0)
+    }
+
+    fn open(&self) -> Result<Box<dyn Read + Send>, Failure> {
+        let path = self.file.as_str();
+        if path == "-" {
+            return Ok(Box::new(progress::reading(std::io::stdin(), "importing", "stdin", None)));
+        }
+        let file = File::open(path).map_err(|error| Failure::new(format!("open {path}: {error}")))?;
+        let length = file.metadata().ok().filter(std::fs::Metadata::is_file).map(|about| about.len());
+        Ok(Box::new(progress::reading(file, "importing", path, length)))
     }
 
     async fn store(

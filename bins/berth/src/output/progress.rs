@@ -1,18 +1,24 @@
 //! Bars for what takes time, on a terminal only.
 
 use std::collections::HashMap;
-use std::io::IsTerminal;
+use std::fmt::Write;
+use std::io::{IsTerminal, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_transfer::{Object, Progress, Reporter, State};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle,
+};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 
-const BAR: &str = "{prefix:14} {msg:14} [{bar:30}] {bytes:>10}/{total_bytes:10} {binary_bytes_per_sec}";
-const FLOW: &str = "{prefix:14} {msg:14} {bytes:>10} {binary_bytes_per_sec}";
-const PLAIN: &str = "{prefix:14} {msg}";
+/// The bar itself takes what a terminal of 80 columns has left.
+const BAR: &str = "{prefix:12} {msg:12} [{wide_bar}] {bytes}/{total_bytes} {binary_bytes_per_sec}{left}";
+const FLOW: &str = "{prefix:12} {msg:12} {bytes:>10} {binary_bytes_per_sec}";
+const PLAIN: &str = "{prefix:12} {msg}";
+/// How often bars are drawn anew when nothing is heard: a rate falls also while nothing comes.
+const TICK: Duration = Duration::from_millis(200);
 
 /// A bar for each object of an operation.
 pub(crate) struct Bars {
@@ -56,9 +62,68 @@ pub(crate) fn spinner(text: &str) -> Option<ProgressBar> {
     Some(spinner)
 }
 
+/// Reads `input` with a bar that says how far it is, how fast, and where its length is known how long it will take.
+pub(crate) fn reading<R: Read>(input: R, word: &str, name: &str, length: Option<u64>) -> Reading<R> {
+    let bar = std::io::stderr().is_terminal().then(|| {
+        let bar = ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr_with_hz(20));
+        bar.set_style(style(if length.is_some() { BAR } else { FLOW }));
+        bar.set_prefix(beginning(name));
+        bar.set_message(word.to_owned());
+        bar.enable_steady_tick(TICK);
+        bar
+    });
+    Reading { input, bar }
+}
+
+/// An input whose reading is shown. The bar goes when it is dropped.
+pub(crate) struct Reading<R> {
+    input: R,
+    bar: Option<ProgressBar>,
+}
+
+impl<R: Read> Read for Reading<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.input.read(into)?;
+        if let Some(bar) = &self.bar {
+            bar.inc(count as u64);
+        }
+        Ok(count)
+    }
+}
+
+impl<R> Drop for Reading<R> {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.progress_chars("=> ").with_key("left", left)
+}
+
+/// The time that the rest will take; nothing as long as there is no rate to tell it by.
+fn left(state: &ProgressState, line: &mut dyn Write) {
+    if state.per_sec() > 0.0 && state.len().is_some_and(|length| length > state.pos()) {
+        // A line that cannot be written to is one that nobody sees.
+        let _ = write!(line, ", {:#} left", HumanDuration(state.eta()));
+    }
+}
+
 async fn draw(all: MultiProgress, mut heard: UnboundedReceiver<Progress>) {
     let mut bars: HashMap<Arc<str>, ProgressBar> = HashMap::new();
-    while let Some(step) = heard.recv().await {
+    let mut clock = tokio::time::interval(TICK);
+    loop {
+        let step = tokio::select! {
+            step = heard.recv() => step,
+            _ = clock.tick() => {
+                bars.values().for_each(ProgressBar::tick);
+                continue;
+            }
+        };
+        let Some(step) = step else { return };
         let bar = bars.entry(Arc::clone(&step.name)).or_insert_with(|| {
             let bar = all.add(ProgressBar::new(step.total));
             bar.set_prefix(short(&step));
@@ -73,9 +138,7 @@ async fn draw(all: MultiProgress, mut heard: UnboundedReceiver<Progress>) {
             State::Unpacking => ("unpacking", PLAIN),
             State::Unpacked => ("unpacked", PLAIN),
         };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style.progress_chars("=> "));
-        }
+        bar.set_style(style(template));
         bar.set_message(word);
         bar.set_length(step.total);
         bar.set_position(step.offset);
@@ -86,10 +149,12 @@ async fn draw(all: MultiProgress, mut heard: UnboundedReceiver<Progress>) {
 fn short(step: &Progress) -> String {
     let name = step.name.split_once(':').map_or(&*step.name, |(_, hex)| hex);
     match step.object {
-        Object::Reference | Object::File => {
-            let name = step.name.rsplit('/').next().unwrap_or(&step.name);
-            name.chars().take(14).collect()
-        }
+        Object::Reference | Object::File => beginning(&step.name),
         _ => name.chars().take(12).collect(),
     }
+}
+
+/// The beginning of a path's last part.
+fn beginning(name: &str) -> String {
+    name.rsplit('/').next().unwrap_or(name).chars().take(12).collect()
 }

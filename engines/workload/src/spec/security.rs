@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use berth_container::apparmor;
 use berth_oci::runtime::{Spec, default, default_seccomp};
 use berth_types::{Error, Result};
 
@@ -23,18 +24,15 @@ pub(super) fn apply(spec: &mut Spec, host: &HostConfig) -> Result<()> {
     let options = Options::parse(&host.security_opt)?;
     let (Some(process), Some(linux)) = (&mut spec.process, &mut spec.linux) else { return Ok(()) };
     process.no_new_privileges = options.no_new_privileges;
-    if let Some(profile) = options.apparmor.filter(|profile| profile != "unconfined") {
-        if !Path::new("/sys/kernel/security/apparmor").exists() {
-            return Err(Error::failed_precondition(format!(
-                "the AppArmor profile {profile} was asked for, and AppArmor is not enabled on this host"
-            )));
-        }
+    if let Some(profile) = profile(&options, host) {
+        apparmor::provide(&profile).map_err(|error| Error::failed_precondition(error.chain()))?;
         process.apparmor_profile = profile;
     }
     if let Some(label) = options.label.filter(|label| label != "disable") {
         if !Path::new("/sys/fs/selinux/enforce").exists() {
             return Err(Error::failed_precondition(format!(
-                "the SELinux label {label} was asked for, and SELinux is not enabled on this host"
+                "SELinux label {label:?} is asked for, but SELinux is not enabled on this machine: use \
+                 --security-opt label=disable, or boot with SELinux"
             )));
         }
         process.selinux_label = label;
@@ -63,6 +61,16 @@ pub(super) fn apply(spec: &mut Spec, host: &HostConfig) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The AppArmor profile: the one asked for, else berth's own where there is AppArmor and something to confine.
+fn profile(options: &Options, host: &HostConfig) -> Option<String> {
+    match options.apparmor.as_deref() {
+        Some("unconfined") => None,
+        Some(name) => Some(name.to_owned()),
+        None if host.privileged || !apparmor::has_default() => None,
+        None => Some(apparmor::DEFAULT.to_owned()),
+    }
 }
 
 impl Options {
@@ -115,12 +123,32 @@ mod tests {
         }
     }
 
+    fn applied(option: &str) -> std::result::Result<Spec, String> {
+        let host = HostConfig { security_opt: vec![option.into()], ..HostConfig::default() };
+        let mut spec = default::spec("n", "i");
+        apply(&mut spec, &host).map(|()| spec).map_err(|error| error.message().to_owned())
+    }
+
     #[test]
-    fn what_was_asked_for_and_is_absent_is_an_error() {
-        if Path::new("/sys/kernel/security/apparmor").exists() {
-            return;
+    fn what_was_asked_for_and_is_absent_is_an_error_that_names_it_and_a_way_out() {
+        // Loaded nowhere, whether there is AppArmor or not.
+        let text = applied("apparmor=berth-test-absent").unwrap_err();
+        assert!(text.contains("berth-test-absent"), "{text}");
+        if !apparmor::is_enabled() {
+            assert!(text.contains("apparmor=unconfined"), "{text}");
         }
-        let host = HostConfig { security_opt: vec!["apparmor=x".into()], ..HostConfig::default() };
-        assert!(apply(&mut default::spec("n", "i"), &host).is_err());
+        if !Path::new("/sys/fs/selinux/enforce").exists() {
+            let text = applied("label=type:container_t").unwrap_err();
+            assert!(text.contains("type:container_t") && text.contains("label=disable"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_default_profile_is_for_machines_that_have_apparmor() {
+        let process = |option| applied(option).unwrap().process.unwrap_or_default().apparmor_profile;
+        assert_eq!(process("apparmor=unconfined"), "");
+        if !apparmor::is_enabled() {
+            assert_eq!(process("no-new-privileges"), "");
+        }
     }
 }

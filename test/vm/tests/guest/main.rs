@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod apparmor;
 mod bed;
 mod daemon;
 mod machine;

@@ -21,7 +21,7 @@ pub(super) fn run(point: &'static str, hooks: &[Hook], state: &State) -> Result<
     }
     let document = serde_json::to_vec(state).unwrap_or_default();
     for (index, hook) in hooks.iter().enumerate() {
-        one(hook, &document).map_err(|what| Error::Hook {
+        feed(hook, &document).map_err(|what| Error::Hook {
             point,
             index,
             path: hook.path.clone().into(),
@@ -31,7 +31,8 @@ pub(super) fn run(point: &'static str, hooks: &[Hook], state: &State) -> Result<
     Ok(())
 }
 
-fn one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
+/// Runs one program with `input`, of less than 64 KiB, on its standard input; what went wrong comes back in words.
+pub(crate) fn feed(hook: &Hook, input: &[u8]) -> std::result::Result<(), String> {
     use std::os::unix::process::CommandExt as _;
     let mut command = Command::new(&hook.path);
     if let Some((name, rest)) = hook.args.split_first() {
@@ -42,11 +43,11 @@ fn one(hook: &Hook, state: &[u8]) -> std::result::Result<(), String> {
     command.current_dir("/");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|e| e.to_string())?;
-    // A hook that does not read its state must not stop us: the pipe is larger than any state, and one
-    // that is gone already is none to care for.
+    // One that does not read must not stop us: the pipe is larger than any state, and one that is gone already is
+    // none to care for.
     if let Some(mut stdin) = child.stdin.take() {
         let _ = rustix::io::ioctl_fionbio(&stdin, true);
-        let _ = stdin.write_all(state);
+        let _ = stdin.write_all(input);
     }
     let limit = hook.timeout.and_then(|t| u64::try_from(t).ok()).filter(|t| *t > 0).map(Duration::from_secs);
     let output = gather(&mut child, limit);

@@ -18,7 +18,7 @@ mod birth;
 mod conversation;
 mod create;
 mod exec;
-mod hooks;
+pub(crate) mod hooks;
 mod life;
 mod moment;
 mod process;

@@ -2,7 +2,7 @@
 
 use berth_oci::runtime::{Linux, NamespaceKind, Spec};
 
-use super::program::selinux;
+use super::program::{selinux, without_selinux};
 use crate::error::{Error, Result};
 
 fn invalid<T>(what: impl Into<String>) -> Result<T> {
@@ -10,7 +10,7 @@ fn invalid<T>(what: impl Into<String>) -> Result<T> {
 }
 
 /// Refuses what cannot be meant or would act on the host.
-pub(super) fn spec(spec: &Spec) -> Result<()> {
+pub(crate) fn spec(spec: &Spec) -> Result<()> {
     let Some(root) = &spec.root else { return invalid("root is missing") };
     if root.path.is_empty() {
         return invalid("root.path is empty");
@@ -44,8 +44,7 @@ pub(super) fn spec(spec: &Spec) -> Result<()> {
         }
     }
     if !linux.mount_label.is_empty() && !selinux() {
-        let what = "a mount label is specified, but SELinux is disabled or not supported on this machine";
-        return Err(Error::Unsupported { what: what.into() });
+        return Err(Error::Unsupported { what: without_selinux("linux.mountLabel", &linux.mount_label) });
     }
     for key in linux.sysctl.keys() {
         sysctl(key, linux)?;

@@ -6,6 +6,7 @@ use berth_oci::runtime::{Linux, Process};
 
 use super::mounts::{c_string, clean};
 use super::{Filter, Program, Strings, identity, settings};
+use crate::apparmor;
 use crate::error::{Error, Result};
 
 /// Mode creation mask of a process that says nothing of it.
@@ -102,12 +103,7 @@ pub(super) fn strings(all: &[String]) -> Result<Vec<CString>> {
 fn label(process: &Process) -> Result<Option<(Vec<u8>, bool)>> {
     let unsupported = |what: String| Err(Error::Unsupported { what });
     if !process.apparmor_profile.is_empty() {
-        if !apparmor() {
-            let name = &process.apparmor_profile;
-            return unsupported(format!(
-                "AppArmor profile {name:?} is asked for, but AppArmor is not enabled on this machine"
-            ));
-        }
+        apparmor::provide(&process.apparmor_profile)?;
         if !process.selinux_label.is_empty() {
             return unsupported("an AppArmor profile and an SELinux label cannot both be applied".into());
         }
@@ -117,15 +113,17 @@ fn label(process: &Process) -> Result<Option<(Vec<u8>, bool)>> {
         return Ok(None);
     }
     if !selinux() {
-        return unsupported(
-            "an SELinux label is specified, but SELinux is disabled or not supported on this machine".into(),
-        );
+        return unsupported(without_selinux("process.selinuxLabel", &process.selinux_label));
     }
     Ok(Some((process.selinux_label.clone().into_bytes(), false)))
 }
 
-fn apparmor() -> bool {
-    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+/// What is said of a label where nobody would heed it.
+pub(super) fn without_selinux(field: &str, label: &str) -> String {
+    format!(
+        "SELinux label {label:?} is asked for, but SELinux is not enabled on this machine: leave {field} out, or boot \
+         with SELinux"
+    )
 }
 
 /// Whether SELinux' filesystem is mounted.
