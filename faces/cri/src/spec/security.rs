@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use berth_container::apparmor;
 use berth_oci::runtime::{Spec, default};
 use berth_proto::runtime::v1 as proto;
 use berth_types::{Error, Result};
@@ -9,8 +10,7 @@ use proto::security_profile::ProfileType;
 
 use super::{Inputs, capabilities, seccomp};
 
-/// A folder that is there where AppArmor is enabled, and a file where SELinux is.
-const APPARMOR: &str = "/sys/kernel/security/apparmor";
+/// A file that is there where SELinux is enabled.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
@@ -55,24 +55,33 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The AppArmor profile. One that was asked for by name and cannot be had is an error.
+/// The AppArmor profile: the one asked for by name, else that of every container where there is AppArmor. One that was
+/// asked for by name and cannot be had is an error.
 fn apparmor(security: &proto::LinuxContainerSecurityContext, inputs: &Inputs<'_>) -> Result<String> {
     #[expect(deprecated, reason = "older kubelets say it so")]
     let old = security.apparmor_profile.as_str();
-    let named = match &security.apparmor {
-        Some(profile) => match profile.profile_type() {
-            ProfileType::Localhost => Some(profile.localhost_ref.trim_start_matches("localhost/").to_owned()),
-            ProfileType::RuntimeDefault | ProfileType::Unconfined => None,
-        },
-        None => old.strip_prefix("localhost/").map(str::to_owned),
+    let (kind, name) = match &security.apparmor {
+        Some(profile) => (profile.profile_type(), profile.localhost_ref.as_str()),
+        None if old == "unconfined" => (ProfileType::Unconfined, ""),
+        None if old.starts_with("localhost/") => (ProfileType::Localhost, old),
+        None => (ProfileType::RuntimeDefault, ""),
     };
-    let Some(name) = named.filter(|_| !security.privileged) else { return Ok(String::new()) };
-    if inputs.pods.disable_apparmor || !Path::new(APPARMOR).exists() {
+    let name = match kind {
+        _ if security.privileged => return Ok(String::new()),
+        ProfileType::Unconfined => return Ok(String::new()),
+        ProfileType::RuntimeDefault if inputs.pods.disable_apparmor || !apparmor::has_default() => {
+            return Ok(String::new());
+        }
+        ProfileType::RuntimeDefault => apparmor::DEFAULT,
+        ProfileType::Localhost => name.strip_prefix("localhost/").unwrap_or(name),
+    };
+    if inputs.pods.disable_apparmor {
         return Err(Error::failed_precondition(format!(
-            "the AppArmor profile {name} was asked for, and AppArmor is not enabled on this host"
+            "the AppArmor profile {name} was asked for, and disable_apparmor is set in the configuration"
         )));
     }
-    Ok(name)
+    apparmor::provide(name).map_err(|error| Error::failed_precondition(error.chain()))?;
+    Ok(name.to_owned())
 }
 
 fn selinux(label: &proto::SeLinuxOption) -> Result<String> {
