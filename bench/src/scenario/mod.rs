@@ -5,6 +5,7 @@ mod fleet;
 mod import;
 mod memory;
 mod metadata;
+mod pods;
 mod pull;
 mod restart;
 mod start;
@@ -36,6 +37,8 @@ pub(crate) enum Scenario {
     Pull,
     /// Records a second over the API.
     Metadata,
+    /// A pod with one container, over the CRI.
+    Pods,
 }
 
 impl Scenario {
@@ -56,6 +59,7 @@ impl Scenario {
             Self::Import => import::run(rounds, table),
             Self::Pull => pull::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),
+            Self::Pods => pods::run(rounds, table),
         }
     }
 }
