@@ -5,6 +5,7 @@
 mod apparmor;
 mod bed;
 mod daemon;
+mod limits;
 mod machine;
 mod runtimes;
 mod suites;
