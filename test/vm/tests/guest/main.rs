@@ -4,6 +4,7 @@
 
 mod apparmor;
 mod bed;
+mod checkpoint;
 mod daemon;
 mod limits;
 mod machine;
