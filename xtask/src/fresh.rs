@@ -97,7 +97,10 @@ fn first_commands(readme: &str) -> Result<Vec<String>> {
         .filter_map(|line| line.strip_prefix("# "))
         .map(str::to_owned)
         .collect();
-    if commands.is_empty() { bail!("README.md begins with no commands") } else { Ok(commands) }
+    if commands.is_empty() {
+        bail!("README.md begins with no commands");
+    }
+    Ok(commands)
 }
 
 /// Runs the commands in the clone; gives what they wrote. When they have ended, so has everything that they started.

@@ -96,6 +96,9 @@ pub(crate) enum Command {
     Create(create::Create),
     /// Start containers
     Start(start::Start),
+    /// Save containers' processes, to start from them later
+    #[command(subcommand)]
+    Checkpoint(checkpoint::Checkpoint),
     /// Stop containers
     Stop(stop::Stop),
     /// Stop and start containers

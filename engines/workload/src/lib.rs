@@ -13,6 +13,7 @@
 //! ```
 
 mod changes;
+mod checkpoint;
 mod copy;
 mod create;
 mod definition;
@@ -46,6 +47,7 @@ mod workload;
 
 pub use berth_rootfs::{Accounts, Identity};
 pub use changes::{Change, ChangeKind};
+pub use checkpoint::{Afterwards, Checkpoints};
 pub use copy::{CopyOptions, Location};
 pub use create::{CreateRequest, Created};
 pub use definition::{Config, Definition, HostConfig, LogConfig, MountPoint, Network};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use berth_core::{CreateTask, Tasks};
 use berth_types::attach::{STDIN_KEPT, STDIN_ONCE};
 use berth_types::{
-    Any, Container, ContainerId, ContainerUpdate, Error, ErrorKind, FieldMask, Mount, ProcessRef,
+    Any, Container, ContainerId, ContainerUpdate, Descriptor, Error, ErrorKind, FieldMask, Mount, ProcessRef,
     ProcessState, ProcessStatus, Result, SnapshotKey, SnapshotterName, Stdio,
 };
 
@@ -45,15 +45,21 @@ pub(crate) fn runtime(text: &str) -> (String, Option<Any>) {
 
 /// `containerd.runc.v1.Options` with nothing but its field 6, `binary_name`.
 fn runc_options(binary: &str) -> Any {
-    let mut value = vec![6 << 3 | 2];
-    let mut length = binary.len();
+    let mut value = Vec::new();
+    put_text(&mut value, 6, binary);
+    Any::new("containerd.runc.v1.Options", value)
+}
+
+/// Appends a field of text to a message. `field` is below 16.
+pub(crate) fn put_text(message: &mut Vec<u8>, field: u8, text: &str) {
+    message.push(field << 3 | 2);
+    let mut length = text.len();
     while length >= 0x80 {
-        value.push((length as u8 & 0x7f) | 0x80);
+        message.push((length as u8 & 0x7f) | 0x80);
         length >>= 7;
     }
-    value.push(length as u8);
-    value.extend_from_slice(binary.as_bytes());
-    Any::new("containerd.runc.v1.Options", value)
+    message.push(length as u8);
+    message.extend_from_slice(text.as_bytes());
 }
 
 /// The daemon went away while it was asked to start a process, and took no container with it: the next one
@@ -81,6 +87,18 @@ impl Workload {
         rootfs: Option<Vec<Mount>>,
         io: TaskIo,
     ) -> Result<u32> {
+        self.make_task(container, definition, rootfs, io, None).await
+    }
+
+    /// The same, perhaps from a checkpoint, whose processes begin where they were when it is started.
+    pub(crate) async fn make_task(
+        &self,
+        container: &Container,
+        definition: &Definition,
+        rootfs: Option<Vec<Mount>>,
+        io: TaskIo,
+        checkpoint: Option<Descriptor>,
+    ) -> Result<u32> {
         let rootfs = if let Some(mounts) = rootfs {
             mounts
         } else {
@@ -95,7 +113,7 @@ impl Workload {
             container: container.id.clone(),
             rootfs,
             stdio,
-            checkpoint: None,
+            checkpoint,
             options: None,
             runtime_path: String::new(),
         };

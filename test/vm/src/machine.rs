@@ -20,9 +20,9 @@ const PEER: &str = "guest-12.1";
 /// How long the boot may take on a busy machine.
 const BOOT: Duration = Duration::from_secs(180);
 /// How long a command may take unless it says otherwise.
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 /// The seconds after which the machine is ended whatever happens.
-const LIFE: &str = "1500";
+const LIFE: &str = "2400";
 /// What the kernel is told: cgroup v2 alone, AppArmor, no waiting for anything.
 const WORDS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet apparmor=1 security=apparmor \
                      systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 mitigations=off panic=-1";

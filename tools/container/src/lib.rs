@@ -16,6 +16,7 @@
 
 pub mod apparmor;
 mod cgroup;
+pub mod checkpoint;
 mod child;
 pub mod container;
 pub mod error;
@@ -24,6 +25,7 @@ mod plan;
 mod report;
 mod seccomp;
 
+pub use checkpoint::{Checkpoint, Restore};
 pub use container::{
     CgroupDriver, Container, Create, Deletion, Exec, Execed, Keyring, Made, RootSwitch, Stdio, Target,
 };

@@ -2,9 +2,9 @@
 
 mod support;
 
-use berth_container::{Container, Deletion, ErrorKind, Target};
+use berth_container::{Checkpoint, Container, Deletion, Error, ErrorKind, Restore, Stdio, Target};
 use berth_oci::runtime::Status;
-use support::{Bundle, Sleeping, exec, wait};
+use support::{Bundle, Sleeping, exec, there, wait};
 use testkit::Leftovers;
 
 #[test]
@@ -123,4 +123,28 @@ fn limits_are_set_and_changed_and_usage_is_told() {
         kept.spec().linux.as_ref().unwrap().resources.as_ref().unwrap().pids.as_ref().unwrap().limit,
         Some(20)
     );
+}
+
+#[test]
+fn a_checkpoint_without_criu_names_the_package_and_the_container_goes_on() {
+    if ["/usr/sbin/criu", "/usr/bin/criu", "/usr/local/sbin/criu", "/usr/local/bin/criu"].iter().any(there) {
+        // The guest has it, and a test of its own.
+        return;
+    }
+    let Some(bundle) = Bundle::new() else { return };
+    let mut sleeping = Sleeping::start(bundle);
+    let images = sleeping.bundle.path("images");
+    let container = sleeping.get();
+    let request = Checkpoint { images: images.clone(), ..Checkpoint::default() };
+    let error = container.checkpoint(&request).unwrap_err();
+    assert!(error.chain().contains("package criu"), "{}", error.chain());
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(container.status().unwrap(), Status::Running);
+    assert!(!there(&images));
+
+    let other =
+        Restore { create: sleeping.bundle.request("other", Stdio::Inherit), images, ..Restore::default() };
+    let error = Container::restore(other).unwrap_err();
+    assert!(error.chain().contains("package criu"), "{}", error.chain());
+    assert!(matches!(Container::load(&sleeping.bundle.path("state"), "other"), Err(Error::NotFound { .. })));
 }

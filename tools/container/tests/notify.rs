@@ -1,6 +1,7 @@
 //! Calls that an agent outside answers (`SCMP_ACT_NOTIFY`).
 
 #![expect(unsafe_code, reason = "the agent's two ioctls have no wrapper in rustix")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod support;
 

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use berth_container as container;
 use berth_proto as proto;
 use berth_types::{Error, ErrorKind, Result};
+use container::checkpoint::{After, Circumstances};
 use container::{CgroupDriver, Container, Deletion, Keyring, RootSwitch, Stdio, Target};
 use proto::containerd::runc::v1::Options;
 
@@ -44,14 +45,8 @@ impl Native {
         Container::load(&self.root, id).map_err(|e| failed("cannot load the container", &e))
     }
 
-    fn warn(&self, warnings: Vec<String>) {
-        warnings.into_iter().for_each(|warning| self.log.warn(warning));
-    }
-}
-
-impl Runtime for Native {
-    fn create(&self, request: &Create, io: ChildIo) -> Result<Spawned> {
-        let made = Container::create(container::Create {
+    fn request(&self, request: &Create, io: ChildIo) -> Result<container::Create> {
+        Ok(container::Create {
             id: request.id.clone(),
             bundle: request.bundle.clone(),
             root: self.root.clone(),
@@ -61,14 +56,30 @@ impl Runtime for Native {
             cgroup_driver: self.cgroup_driver,
             ..container::Create::default()
         })
-        .map_err(|e| failed("OCI runtime create failed", &e))?;
+    }
+
+    /// Tells what there is to tell of a container that has been made.
+    fn settle(&self, request: &Create, made: container::Made) -> Result<(Spawned, Container)> {
         self.warn(made.warnings);
         let pid =
             made.container.pid().ok_or_else(|| Error::unknown("the container ended at its creation"))?;
         // For tools that look for it there, as runc's --pid-file leaves it.
         crate::bundle::write_whole(&request.bundle.join("init.pid"), pid.to_string().as_bytes())?;
-        *self.made() = Some(made.container);
-        Ok(Spawned { pid: pid as u32, console: made.terminal })
+        Ok((Spawned { pid: pid as u32, console: made.terminal }, made.container))
+    }
+
+    fn warn(&self, warnings: Vec<String>) {
+        warnings.into_iter().for_each(|warning| self.log.warn(warning));
+    }
+}
+
+impl Runtime for Native {
+    fn create(&self, request: &Create, io: ChildIo) -> Result<Spawned> {
+        let made = Container::create(self.request(request, io)?)
+            .map_err(|e| failed("OCI runtime create failed", &e))?;
+        let (spawned, container) = self.settle(request, made)?;
+        *self.made() = Some(container);
+        Ok(spawned)
     }
 
     fn start(&self, id: &str) -> Result<()> {
@@ -80,8 +91,17 @@ impl Runtime for Native {
         Ok(())
     }
 
-    fn restore(&self, request: &Restore, _io: ChildIo) -> Result<Spawned> {
-        Err(unsupported(&format!("cannot restore {} from a checkpoint", request.create.id)))
+    fn restore(&self, request: &Restore, io: ChildIo) -> Result<Spawned> {
+        let made = Container::restore(container::Restore {
+            create: self.request(&request.create, io)?,
+            images: PathBuf::from(&request.image),
+            work: Some(request.work.clone()),
+            parent: Some(PathBuf::from(&request.parent)).filter(|path| !path.as_os_str().is_empty()),
+            circumstances: Circumstances::default(),
+        })
+        .map_err(|e| failed("OCI runtime restore failed", &e))?;
+        // It runs already: nobody has to follow it to its start.
+        self.settle(&request.create, made).map(|(spawned, _)| spawned)
     }
 
     fn exec(&self, request: &Exec, io: ChildIo) -> Result<Spawned> {
@@ -141,8 +161,26 @@ impl Runtime for Native {
         Ok(pids.into_iter().map(|pid| pid as u32).collect())
     }
 
-    fn checkpoint(&self, id: &str, _request: &Checkpoint) -> Result<()> {
-        Err(unsupported(&format!("cannot checkpoint {id}")))
+    fn checkpoint(&self, id: &str, request: &Checkpoint) -> Result<()> {
+        let mode = Some(request.cgroups_mode.as_str()).filter(|mode| !mode.is_empty());
+        let mode =
+            mode.map(str::parse).transpose().map_err(|e| failed("OCI runtime checkpoint failed", &e))?;
+        let request = container::Checkpoint {
+            images: PathBuf::from(&request.image),
+            work: Some(request.work.clone()),
+            after: if request.exit { After::Ends } else { After::Runs },
+            circumstances: Circumstances {
+                open_tcp: request.open_tcp,
+                external_unix_sockets: request.external_unix_sockets,
+                shell_job: request.terminal,
+                file_locks: request.file_locks,
+                empty_network: request.empty_namespaces.iter().any(|one| one == "network"),
+                cgroups: mode,
+                auto_dedup: false,
+            },
+            ..container::Checkpoint::default()
+        };
+        self.load(id)?.checkpoint(&request).map_err(|e| failed("OCI runtime checkpoint failed", &e))
     }
 
     fn features(&self) -> Result<Option<Vec<u8>>> {
@@ -175,12 +213,6 @@ fn failed(what: &str, error: &container::Error) -> Error {
         return Error::new(kind, error.chain());
     }
     Error::new(kind, format!("{what}: {}", error.chain()))
-}
-
-fn unsupported(what: &str) -> Error {
-    Error::not_implemented(format!(
-        "{what}: the built-in runtime has no CRIU; create the task with the runtime option BinaryName=runc"
-    ))
 }
 
 fn stdio(io: ChildIo) -> Result<Stdio> {

@@ -1,6 +1,7 @@
 //! A file for each command: its flags, and what it does.
 
 pub(crate) mod attach;
+pub(crate) mod checkpoint;
 pub(crate) mod commit;
 pub(crate) mod completion;
 pub(crate) mod convert;
@@ -101,6 +102,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         Command::Exec(command) => command.run(context).await,
         Command::Ps(command) => command.run(context).await,
         Command::Start(command) => command.run(context).await,
+        Command::Checkpoint(command) => command.run(context).await,
         Command::Stop(command) => command.run(context).await,
         Command::Restart(command) => command.run(context).await,
         Command::Kill(command) => command.run(context).await,

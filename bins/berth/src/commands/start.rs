@@ -1,5 +1,7 @@
 //! `start`: containers that are there.
 
+use std::path::PathBuf;
+
 use berth_types::ProcessStatus;
 use berth_types::attach::Pace;
 use berth_workload::Created;
@@ -10,6 +12,7 @@ use super::each;
 use super::run::{attached_start, finish};
 use crate::context::Context;
 use crate::failure::{Failure, Outcome};
+use crate::output;
 use crate::terminal::{Wanted, is_terminal};
 
 /// Flags of `start`.
@@ -28,6 +31,12 @@ pub(crate) struct Start {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true",
         action = clap::ArgAction::Set)]
     sig_proxy: bool,
+    /// Start where a checkpoint of this name left off
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["attach", "interactive"])]
+    checkpoint: Option<String>,
+    /// The folder that the checkpoint is in
+    #[arg(long, value_name = "FOLDER", requires = "checkpoint")]
+    checkpoint_dir: Option<PathBuf>,
     /// Containers
     #[arg(required = true)]
     containers: Vec<String>,
@@ -42,6 +51,9 @@ impl Start {
             };
             return self.attached(context, name).await;
         }
+        if let Some(checkpoint) = &self.checkpoint {
+            return self.restored(context, checkpoint).await;
+        }
         let context = &*context;
         each(&self.containers, |name| async move {
             let found = context.find(&name).await?;
@@ -55,6 +67,26 @@ impl Start {
             Ok(name)
         })
         .await
+    }
+
+    async fn restored(&self, context: &Context, checkpoint: &str) -> Outcome {
+        let [name] = &self.containers[..] else {
+            return Err(Failure::new("you cannot restore multiple containers at once"));
+        };
+        let found = context.find(name).await?;
+        let id = &found.container.id;
+        if is_running(context, id).await? {
+            return Err(Failure::new(format!("container {name} is running already: stop it first")));
+        }
+        // The daemon reads it, from a folder of its own.
+        let folder = self.checkpoint_dir.as_deref().map(std::path::absolute).transpose()?;
+        let folder = context.workload.checkpoints(id, folder.as_deref()).find(checkpoint)?;
+        context.workload.start_from(&found.container, &found.definition()?, &folder).await?;
+        if found.definition()?.host.auto_remove {
+            crate::reaper::ensure(context)?;
+        }
+        output::line(name)?;
+        Ok(0)
     }
 
     async fn attached(&self, context: &Context, name: &str) -> Outcome {

@@ -74,12 +74,10 @@ pub(super) enum Command {
     Events(Events),
     /// Write a configuration to start from
     Spec(Spec),
-    /// Not supported
-    #[command(hide = true)]
-    Checkpoint(Anything),
-    /// Not supported
-    #[command(hide = true)]
-    Restore(Anything),
+    /// Save a container's processes into files (needs CRIU)
+    Checkpoint(Box<Checkpoint>),
+    /// Bring a container back from such files (needs CRIU)
+    Restore(Box<Restore>),
 }
 
 #[derive(Debug, Args)]
@@ -88,10 +86,94 @@ pub(super) struct One {
     pub id: String,
 }
 
+/// What CRIU may meet, for both directions.
 #[derive(Debug, Args)]
-pub(super) struct Anything {
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub words: Vec<String>,
+pub(super) struct Criu {
+    /// Folder of the images (default: checkpoint in the current folder)
+    #[arg(long, value_name = "FOLDER")]
+    pub image_path: Option<PathBuf>,
+    /// Folder for CRIU's log and scratch (default: that of the images)
+    #[arg(long, value_name = "FOLDER")]
+    pub work_path: Option<PathBuf>,
+    /// An earlier checkpoint, relative to the images
+    #[arg(long, value_name = "FOLDER")]
+    pub parent_path: Option<PathBuf>,
+    /// Keep TCP connections
+    #[arg(long)]
+    pub tcp_established: bool,
+    /// Accept unix sockets to the outside
+    #[arg(long)]
+    pub ext_unix_sk: bool,
+    /// Accept a terminal or session of somebody outside
+    #[arg(long)]
+    pub shell_job: bool,
+    /// Keep locks on files
+    #[arg(long)]
+    pub file_locks: bool,
+    /// Cgroups below the container's: ignore, soft, full or strict (default: soft)
+    #[arg(long, value_name = "MODE")]
+    pub manage_cgroups_mode: Option<String>,
+    /// A namespace to leave empty: network
+    #[arg(long, value_name = "KIND")]
+    pub empty_ns: Vec<String>,
+    /// Give pages back to the disk as they are done with
+    #[arg(long)]
+    pub auto_dedup: bool,
+    /// Fetch pages when they are needed; refused
+    #[arg(long, hide = true)]
+    pub lazy_pages: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Checkpoint {
+    #[command(flatten)]
+    pub criu: Criu,
+    /// Let the container go on
+    #[arg(long)]
+    pub leave_running: bool,
+    /// Save only memory, for a later checkpoint with --parent-path; the container goes on
+    #[arg(long)]
+    pub pre_dump: bool,
+    /// Drop connections that are being made
+    #[arg(long)]
+    pub tcp_skip_in_flight: bool,
+    /// Give open files that were deleted a name beside where they were
+    #[arg(long)]
+    pub link_remap: bool,
+    /// Send pages to ADDRESS:PORT instead of writing them
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub page_server: Option<String>,
+    /// With --lazy-pages; refused
+    #[arg(long, hide = true)]
+    pub status_fd: Option<i32>,
+    /// The container
+    pub id: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Restore {
+    #[command(flatten)]
+    pub criu: Criu,
+    /// The bundle (default: the current folder)
+    #[arg(long, short)]
+    pub bundle: Option<PathBuf>,
+    /// Unix socket that receives the terminal's master side
+    #[arg(long)]
+    pub console_socket: Option<PathBuf>,
+    /// File that receives the process id
+    #[arg(long)]
+    pub pid_file: Option<PathBuf>,
+    /// Do not wait for its end
+    #[arg(long, short)]
+    pub detach: bool,
+    /// Accepted and without effect: CRIU makes the root
+    #[arg(long, hide = true)]
+    pub no_pivot: bool,
+    /// Accepted and without effect
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
+    /// The container's name
+    pub id: String,
 }
 
 #[derive(Debug, Args)]

@@ -22,7 +22,11 @@ fn listen_fds(process: &mut Process) -> u32 {
     count
 }
 
-fn request(globals: &args::Globals, wanted: &args::Create, stdio: Stdio) -> Result<Create, Failure> {
+pub(super) fn request(
+    globals: &args::Globals,
+    wanted: &args::Create,
+    stdio: Stdio,
+) -> Result<Create, Failure> {
     let bundle = wanted.bundle.as_deref().unwrap_or(Path::new("."));
     let bundle = std::path::absolute(bundle)
         .map_err(|e| Failure::new(format!("cannot find the bundle {}: {e}", bundle.display())))?;
@@ -55,7 +59,7 @@ pub(super) fn absolute(path: &Path) -> Result<std::path::PathBuf, Failure> {
     std::path::absolute(path).map_err(|e| Failure::new(format!("cannot find {}: {e}", path.display())))
 }
 
-fn console(socket: Option<&std::path::PathBuf>) -> Result<Stdio, Failure> {
+pub(super) fn console(socket: Option<&std::path::PathBuf>) -> Result<Stdio, Failure> {
     match socket {
         Some(path) => Ok(Stdio::ConsoleSocket(absolute(path)?)),
         None => Ok(Stdio::Inherit),
@@ -185,7 +189,7 @@ fn process(container: &Container, wanted: &args::Exec) -> Result<Process, Failur
 }
 
 /// Written beside and renamed: whoever waits for the file finds a whole number in it.
-fn pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
+pub(super) fn pid_file(path: Option<&Path>, pid: i32) -> Result<(), Failure> {
     let Some(path) = path else { return Ok(()) };
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));

@@ -5,6 +5,7 @@
 //! berth-container; here are words.
 
 mod args;
+mod criu;
 mod events;
 mod foreground;
 mod inspect;
@@ -86,8 +87,7 @@ fn dispatch(cli: &Cli, log: &Log) -> Outcome {
         Command::Features => inspect::features(),
         Command::Events(wanted) => events::events(globals, wanted),
         Command::Spec(wanted) => spec::spec(wanted),
-        Command::Checkpoint(_) | Command::Restore(_) => {
-            Err(Failure::new("checkpoint and restore need CRIU, which this runtime does not drive"))
-        }
+        Command::Checkpoint(wanted) => criu::checkpoint(globals, wanted),
+        Command::Restore(wanted) => criu::restore(globals, wanted, log),
     }
 }

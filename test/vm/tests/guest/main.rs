@@ -4,7 +4,9 @@
 
 mod apparmor;
 mod bed;
+mod checkpoint;
 mod daemon;
+mod limits;
 mod machine;
 mod runtimes;
 mod suites;

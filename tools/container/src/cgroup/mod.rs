@@ -118,6 +118,36 @@ impl Cgroup {
         self.scope.as_ref().map_or(Ok(()), |scope| scope.start(pid, resources))
     }
 
+    /// Makes it and moves process `pid` of this machine in, with what it starts from then on.
+    pub(crate) fn take_in(&self, pid: i32, resources: &Resources) -> Result<()> {
+        drop(self.birthplace()?);
+        self.make()?;
+        self.register(pid, resources)?;
+        let own: Vec<&Path> = match &self.hierarchies {
+            // systemd has moved it.
+            Hierarchies::V2(_) if self.scope.is_some() => Vec::new(),
+            Hierarchies::V2(own) => vec![own],
+            Hierarchies::V1(all) => all.iter().map(|hierarchy| hierarchy.own.as_path()).collect(),
+        };
+        for directory in own {
+            file::write(directory, "cgroup.procs", &pid.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Its path from the top of the hierarchies.
+    pub(crate) fn below_top(&self) -> Option<String> {
+        let top = Path::new(berth_cgroup::MOUNT);
+        let (own, top) = match &self.hierarchies {
+            Hierarchies::V2(own) => (own.as_path(), top.to_owned()),
+            Hierarchies::V1(all) => {
+                let own = self.directory()?;
+                (own, top.join(&all.iter().find(|hierarchy| hierarchy.own == own)?.name))
+            }
+        };
+        Some(Path::new("/").join(own.strip_prefix(top).ok()?).to_string_lossy().into_owned())
+    }
+
     /// The files that a process joins by writing `0` to them; empty on v2, where it is born inside.
     pub(crate) fn entrances(&self) -> Result<Vec<OwnedFd>> {
         let Hierarchies::V1(all) = &self.hierarchies else { return Ok(Vec::new()) };

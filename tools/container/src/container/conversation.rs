@@ -104,7 +104,7 @@ fn broken() -> Error {
 }
 
 /// Sends bytes and a descriptor to a unix socket.
-pub(super) fn send_fd(
+pub(crate) fn send_fd(
     path: &Path,
     kind: SocketType,
     text: &[u8],

@@ -109,14 +109,14 @@ pub(super) fn create(create: Create) -> Result<Made> {
     Ok(Made { container, terminal, warnings })
 }
 
-fn read_spec(bundle: &Path) -> Result<Spec> {
+pub(crate) fn read_spec(bundle: &Path) -> Result<Spec> {
     let path = bundle.join("config.json");
     let text = fs::read(&path).doing(|| format!("cannot read {}", path.display()))?;
     Spec::from_slice(&text).map_err(|source| Error::Document { path, source })
 }
 
 /// Two containers in one cgroup would be limited, counted and killed together.
-fn refuse_others(cgroup: &Cgroup) -> Result<()> {
+pub(crate) fn refuse_others(cgroup: &Cgroup) -> Result<()> {
     if !cgroup.exists() {
         return Ok(());
     }

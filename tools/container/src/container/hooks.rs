@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const MAX_OUTPUT: usize = 64 << 10;
 
 /// Runs hooks one after another, each with the state on its standard input.
-pub(super) fn run(point: &'static str, hooks: &[Hook], state: &State) -> Result<()> {
+pub(crate) fn run(point: &'static str, hooks: &[Hook], state: &State) -> Result<()> {
     if hooks.is_empty() {
         return Ok(());
     }

@@ -10,7 +10,9 @@ use rustix::io::Errno;
 
 use super::conversation::{Conversation, News};
 use super::create::has_own;
+use super::record::Record;
 use super::{Container, Deletion, Target, hooks, process};
+use crate::checkpoint::{self, Checkpoint, Saved};
 use crate::error::{Doing as _, Error, Result};
 
 /// How long a killed process may take to end.
@@ -158,6 +160,20 @@ pub(super) fn pause(container: &Container) -> Result<()> {
         Status::Paused => wrong_state("container already paused"),
         _ => wrong_state("container not running"),
     }
+}
+
+pub(super) fn checkpoint(container: &Container, request: &Checkpoint) -> Result<()> {
+    let _lock = container.folder.lock(container.id())?;
+    match container.status()? {
+        Status::Running | Status::Paused => {}
+        status => {
+            let (id, status) = (container.id(), status.as_str());
+            return wrong_state(format!("cannot save container {id}, which is {status}: it must run"));
+        }
+    }
+    let Record { id, pid, spec, bundle, cgroup, .. } = &container.record;
+    checkpoint::refuse(spec)?;
+    checkpoint::dump(&Saved { id, pid: *pid, spec, bundle, cgroup }, request)
 }
 
 pub(super) fn resume(container: &Container) -> Result<()> {

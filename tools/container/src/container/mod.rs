@@ -15,15 +15,15 @@
 //! milliseconds; nothing starts threads.
 
 mod birth;
-mod conversation;
-mod create;
+pub(crate) mod conversation;
+pub(crate) mod create;
 mod exec;
 pub(crate) mod hooks;
 mod life;
-mod moment;
-mod process;
+pub(crate) mod moment;
+pub(crate) mod process;
 mod rdt;
-mod record;
+pub(crate) mod record;
 mod request;
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -36,6 +36,7 @@ use self::record::{Folder, Record};
 pub use self::request::{
     CgroupDriver, Create, Deletion, Exec, Execed, Keyring, Made, RootSwitch, Stdio, Target,
 };
+use crate::checkpoint::{self, Checkpoint, Restore};
 use crate::error::{Doing as _, Result};
 
 /// A container: a folder below the state root, a first process, a cgroup.
@@ -58,6 +59,16 @@ impl Container {
     /// a failed creation among them.
     pub fn create(create: Create) -> Result<Made> {
         create::create(create)
+    }
+
+    /// Brings a container back from a checkpoint. Its processes run when this returns, the first one as a child of
+    /// the caller. On failure nothing is left behind. Needs the program `criu`.
+    pub fn restore(restore: Restore) -> Result<Made> {
+        checkpoint::restore(restore)
+    }
+
+    pub(crate) fn restored(folder: Folder, record: Record, pidfd: Option<OwnedFd>) -> Self {
+        Self { folder, record, pidfd, socket: None }
     }
 
     /// Finds container `id` below the state root `root`.
@@ -194,6 +205,11 @@ impl Container {
     /// Freezes all its processes.
     pub fn pause(&self) -> Result<()> {
         life::pause(self)
+    }
+
+    /// Saves its processes into files. Needs the program `criu`; takes as long as writing their memory does.
+    pub fn checkpoint(&self, request: &Checkpoint) -> Result<()> {
+        life::checkpoint(self, request)
     }
 
     /// Lets frozen processes go on.

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// State letter and start time of a process; `None` when there is none of this number.
-pub(super) fn stat(pid: i32) -> Option<(char, u64)> {
+pub(crate) fn stat(pid: i32) -> Option<(char, u64)> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     parse(&text)
 }
@@ -22,19 +22,19 @@ fn parse(text: &str) -> Option<(char, u64)> {
 }
 
 /// Whether the process of this number and start time still runs.
-pub(super) fn runs(pid: i32, start_time: u64) -> bool {
+pub(crate) fn runs(pid: i32, start_time: u64) -> bool {
     stat(pid).is_some_and(|(state, started)| started == start_time && !matches!(state, 'Z' | 'X'))
 }
 
 /// A descriptor of the process, unless the number means another one by now.
-pub(super) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
+pub(crate) fn open(pid: i32, start_time: u64) -> Option<OwnedFd> {
     let pidfd = pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
     // Looked at after opening: it is the one that the descriptor is of.
     stat(pid).is_some_and(|(_, started)| started == start_time).then_some(pidfd)
 }
 
 /// Waits until the process has ended; `false` when that takes too long.
-pub(super) fn await_end(pidfd: &OwnedFd, patience: Duration) -> bool {
+pub(crate) fn await_end(pidfd: &OwnedFd, patience: Duration) -> bool {
     let begun = Instant::now();
     while let Some(left) = patience.checked_sub(begun.elapsed()) {
         let left = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() };

@@ -23,7 +23,7 @@ const GATE: &str = "exec.fifo";
 
 /// The content of `state.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub version: u32,
     pub id: String,
     pub bundle: PathBuf,
@@ -40,21 +40,21 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) const VERSION: u32 = VERSION;
+    pub(crate) const VERSION: u32 = VERSION;
 }
 
 /// The folder of a container.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 /// Held while a container is changed.
-pub(super) struct Lock {
+pub(crate) struct Lock {
     _file: File,
 }
 
 impl Folder {
     /// The folder of `id`; checks the name.
-    pub(super) fn of(root: &Path, id: &str) -> Result<Self> {
+    pub(crate) fn of(root: &Path, id: &str) -> Result<Self> {
         let fine = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
         if id.is_empty() || id.len() > 1024 || id == "." || id == ".." || !id.chars().all(fine) {
             return Err(Error::Id { id: id.into() });
@@ -63,7 +63,7 @@ impl Folder {
     }
 
     /// Makes it, new.
-    pub(super) fn make(&self, id: &str) -> Result<()> {
+    pub(crate) fn make(&self, id: &str) -> Result<()> {
         use std::os::unix::fs::DirBuilderExt as _;
         let make = || fs::DirBuilder::new().mode(0o711).create(&self.0);
         let made = match make() {
@@ -80,16 +80,16 @@ impl Folder {
         }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 
-    pub(super) fn gate(&self) -> PathBuf {
+    pub(crate) fn gate(&self) -> PathBuf {
         self.0.join(GATE)
     }
 
     /// Waits for whoever changes the container now.
-    pub(super) fn lock(&self, id: &str) -> Result<Lock> {
+    pub(crate) fn lock(&self, id: &str) -> Result<Lock> {
         let file = match File::open(&self.0) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound { id: id.into() }),
             done => done.doing(|| format!("cannot open {}", self.0.display()))?,
@@ -98,7 +98,7 @@ impl Folder {
         Ok(Lock { _file: file })
     }
 
-    pub(super) fn write(&self, record: &Record) -> Result<()> {
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
         let text = serde_json::to_vec(record)
             .map_err(|source| Error::Document { path: self.0.join(FILE), source })?;
         let (new, path) = (self.0.join(".state.json"), self.0.join(FILE));
@@ -106,7 +106,7 @@ impl Folder {
         written.doing(|| format!("cannot write {}", path.display()))
     }
 
-    pub(super) fn read(&self, id: &str) -> Result<Record> {
+    pub(crate) fn read(&self, id: &str) -> Result<Record> {
         let path = self.0.join(FILE);
         let text = match fs::read(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(Error::NotFound { id: id.into() }),
@@ -123,7 +123,7 @@ impl Folder {
     }
 
     /// Removes the folder and what is known to be in it.
-    pub(super) fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         for name in [FILE, ".state.json", GATE] {
             let _ = fs::remove_file(self.0.join(name));
         }

@@ -19,6 +19,7 @@ use std::os::fd::OwnedFd;
 use berth_sys::child::{BpfInstruction, CapabilityMasks, SchedAttributes};
 
 pub(crate) use self::build::{Birth, Joining, Setting, device_list, exec, init, relative};
+pub(crate) use self::check::spec as check;
 
 /// Everything for one new process.
 pub(crate) struct Plan {

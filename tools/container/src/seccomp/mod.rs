@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 use crate::plan::Filter;
 
 const FLAG_TSYNC: u32 = 1;
-const FLAG_LOG: u32 = 1 << 1;
+/// Matches are noted in the kernel's log.
+pub(crate) const FLAG_LOG: u32 = 1 << 1;
 const FLAG_SPEC_ALLOW: u32 = 1 << 2;
 const FLAG_NEW_LISTENER: u32 = 1 << 3;
 const FLAG_WAIT_KILLABLE_RECV: u32 = 1 << 5;
