@@ -107,7 +107,7 @@ fn plugins() -> Result<PathBuf> {
 
 /// Takes a pod with one container through its life; the milliseconds of each stage.
 async fn life(daemon: &Daemon, round: usize) -> Result<[f64; 3]> {
-    let mut client = connect(daemon.address()).await?;
+    let mut client = connect(&daemon.address()).await?;
     let config = proto::PodSandboxConfig {
         metadata: Some(proto::PodSandboxMetadata {
             name: format!("bench-{round}"),

@@ -87,14 +87,14 @@ impl Cri {
             let wait = tasks.wait(&command.process);
             match limit {
                 None => wait.await,
-                Some(limit) => match tokio::time::timeout(limit, wait).await {
-                    Ok(ended) => ended,
-                    Err(_) => {
-                        let _ = tasks.kill(&command.process, SIGKILL, KillTarget::Process).await;
-                        let _ = tokio::time::timeout(KILLED, tasks.wait(&command.process)).await;
-                        Err(Error::deadline_exceeded(format!("it did not end within {limit:?}")))
+                Some(limit) => {
+                    if let Ok(ended) = tokio::time::timeout(limit, wait).await {
+                        return ended;
                     }
-                },
+                    let _ = tasks.kill(&command.process, SIGKILL, KillTarget::Process).await;
+                    let _ = tokio::time::timeout(KILLED, tasks.wait(&command.process)).await;
+                    Err(Error::deadline_exceeded(format!("it did not end within {limit:?}")))
+                }
             }
         };
         tokio::pin!(ended);

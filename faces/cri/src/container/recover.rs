@@ -81,24 +81,18 @@ impl Cri {
         };
         match (state.status, state.exit) {
             (ProcessStatus::Stopped, Some(exit)) => {
-                self.begun(container, &life, state.pid);
+                begun(container, &life, state.pid);
                 self.exited(container, exit).await;
                 Ok(())
             }
             // It was about to be started: the request is made again.
             (ProcessStatus::Created, _) => self.end_task(&container.id, std::time::Duration::ZERO, 9).await,
             _ => {
-                self.begun(container, &life, state.pid);
+                begun(container, &life, state.pid);
                 self.watch_exit(container);
                 Ok(())
             }
         }
-    }
-
-    /// It has been started, also if the last daemon could not write that down.
-    fn begun(&self, container: &Container, life: &Life, pid: u32) {
-        let started_at = if life.started_at == 0 { now() } else { life.started_at };
-        container.life.send_replace(Life { started_at, pid, ..life.clone() });
     }
 
     fn read_container(&self, record: &Record) -> Option<Container> {
@@ -124,6 +118,12 @@ impl Cri {
             })
             .ok()
     }
+}
+
+/// A container has been started, also if the last daemon could not write that down.
+fn begun(container: &Container, life: &Life, pid: u32) {
+    let started_at = if life.started_at == 0 { now() } else { life.started_at };
+    container.life.send_replace(Life { started_at, pid, ..life.clone() });
 }
 
 fn value<T: serde::de::DeserializeOwned>(record: &Record, key: &str) -> Result<T> {

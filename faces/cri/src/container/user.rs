@@ -45,7 +45,7 @@ pub(super) fn resolve(
     }
     for group in &security.supplemental_groups {
         let group =
-            u32::try_from(*group).ok().filter(|group| *group <= i32::MAX as u32).ok_or_else(|| {
+            u32::try_from(*group).ok().filter(|group| i32::try_from(*group).is_ok()).ok_or_else(|| {
                 Error::invalid_argument(format!("supplemental group {group} is not in range 0-{}", i32::MAX))
             })?;
         identity.groups.push(group);

@@ -176,7 +176,7 @@ impl Cri {
                 return;
             }
             let facts = pod.change(|facts| facts.pause = None);
-            if facts.stage == super::Stage::Ready && !pod.work.try_lock().is_err() {
+            if facts.stage == super::Stage::Ready && pod.work.try_lock().is_ok() {
                 tracing::warn!(pod = %pod.id, "the pod's first process has ended");
                 if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Stopped).await {
                     tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());

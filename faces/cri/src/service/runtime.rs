@@ -292,7 +292,7 @@ impl RuntimeService for Runtime {
                     Ok(event) => return Some((Ok(event), events)),
                     // A kubelet asks for everything from time to time all the same.
                     Err(RecvError::Lagged(lost)) => {
-                        tracing::warn!(lost, "a listener to container events is slow")
+                        tracing::warn!(lost, "a listener to container events is slow");
                     }
                     Err(RecvError::Closed) => return None,
                 }

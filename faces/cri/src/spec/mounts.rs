@@ -107,13 +107,13 @@ fn bind(wanted: &proto::Mount, linux: &mut Linux) -> Result<Mount> {
         MountPropagation::PropagationHostToContainer => {
             spread(&source, |mount| mount.is_shared() || mount.is_slave()).map_err(failed)?;
             if linux.rootfs_propagation != "rshared" {
-                linux.rootfs_propagation = "rslave".to_owned();
+                "rslave".clone_into(&mut linux.rootfs_propagation);
             }
             "rslave"
         }
         MountPropagation::PropagationBidirectional => {
             spread(&source, MountInfo::is_shared).map_err(failed)?;
-            linux.rootfs_propagation = "rshared".to_owned();
+            "rshared".clone_into(&mut linux.rootfs_propagation);
             "rshared"
         }
     };

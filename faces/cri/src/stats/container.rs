@@ -104,14 +104,14 @@ impl Cri {
         let key: SnapshotKey = container.id.as_str().parse()?;
         let mut measured = container.measured.lock().await;
         let usage = match &*measured {
-            Some((at, usage)) if at.elapsed() < SIZE_HOLDS => usage.clone(),
+            Some((at, usage)) if at.elapsed() < SIZE_HOLDS => *usage,
             _ => match snapshotter.usage(&key).await {
                 Err(error) if error.kind() == ErrorKind::NotFound => Usage::default(),
                 usage => usage?,
             },
         };
         if measured.as_ref().is_none_or(|(at, _)| at.elapsed() >= SIZE_HOLDS) {
-            *measured = Some((Instant::now(), usage.clone()));
+            *measured = Some((Instant::now(), usage));
         }
         Ok(proto::FilesystemUsage {
             timestamp: now(),

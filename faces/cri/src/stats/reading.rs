@@ -48,8 +48,8 @@ impl Reading {
     }
 
     fn v1(metrics: &v1::Metrics, at: i64) -> Self {
-        let memory = metrics.memory.clone().unwrap_or_default();
-        let usage = memory.usage.clone().unwrap_or_default();
+        let memory = metrics.memory.unwrap_or_default();
+        let usage = memory.usage.unwrap_or_default();
         let swap = memory.swap.as_ref().map(|swap| {
             (swap.usage.saturating_sub(usage.usage), swap.limit.saturating_sub(usage.limit.min(swap.limit)))
         });
@@ -69,8 +69,8 @@ impl Reading {
     }
 
     fn v2(metrics: &v2::Metrics, at: i64) -> Self {
-        let memory = metrics.memory.clone().unwrap_or_default();
-        let cpu = metrics.cpu.clone().unwrap_or_default();
+        let memory = metrics.memory.unwrap_or_default();
+        let cpu = metrics.cpu.unwrap_or_default();
         let io = metrics.io.as_ref().and_then(|io| io.psi.as_ref());
         Self {
             at,
