@@ -89,10 +89,9 @@ mod tests {
         };
         // A caller that gives up takes nothing with it.
         drop(nursery.board("key", work));
-        let second = nursery.join("key".to_owned(), async { Ok("made twice".to_owned()) });
-        let second = tokio::spawn(second);
+        let second = nursery.board("key", async { Ok("made twice".to_owned()) });
         go.send(()).unwrap();
-        assert_eq!(second.await.unwrap().unwrap(), "made once");
+        assert_eq!(second.await.unwrap(), "made once");
         let third = nursery.join("key".to_owned(), async { Err(Error::not_found("gone")) }).await;
         assert_eq!(third.unwrap_err().kind(), ErrorKind::NotFound);
     }
