@@ -126,7 +126,7 @@ async fn split(
         };
         while left > 0 {
             let mut piece = vec![0; left.min(PIECE)];
-            let count = socket.read(&mut piece).await?;
+            let count = Source::read(&mut socket, &mut piece).await?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

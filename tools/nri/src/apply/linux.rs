@@ -49,12 +49,11 @@ pub(super) fn apply(spec: &mut Spec, asked: &proto::LinuxContainerAdjustment) ->
     if let Some(rdt) = rdt {
         apply_rdt(linux, rdt);
     }
-    let process = || spec.process.get_or_insert_default();
-    apply_process(process, *oom_score_adj, *io_priority, scheduler.as_ref())
+    apply_process(&mut spec.process, *oom_score_adj, *io_priority, scheduler.as_ref())
 }
 
-fn apply_process<'a>(
-    process: impl FnOnce() -> &'a mut Process,
+fn apply_process(
+    process: &mut Option<Process>,
     oom_score_adj: Option<proto::OptionalInt>,
     io_priority: Option<proto::LinuxIoPriority>,
     scheduler: Option<&proto::LinuxScheduler>,
@@ -62,7 +61,7 @@ fn apply_process<'a>(
     if oom_score_adj.is_none() && io_priority.is_none() && scheduler.is_none() {
         return Ok(());
     }
-    let process = process();
+    let process = process.get_or_insert_default();
     if let Some(score) = oom_score_adj {
         let score = score.value.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
         process.oom_score_adj = Some(score as i32);

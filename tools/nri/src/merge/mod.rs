@@ -7,7 +7,7 @@ mod resources;
 mod updates;
 
 pub(crate) use adjustment::Creation;
-pub(crate) use updates::{Updates, Wanted};
+pub(crate) use updates::Updates;
 
 /// Something that a plugin asked for and cannot have.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
