@@ -134,11 +134,20 @@ struct RuntimeDesk {
 }
 
 impl Handler for RuntimeDesk {
-    async fn call(&self, service: &str, method: &str, _: Metadata, payload: Vec<u8>) -> Result<Vec<u8>, Status> {
+    async fn call(
+        &self,
+        service: &str,
+        method: &str,
+        _: Metadata,
+        payload: Vec<u8>,
+    ) -> Result<Vec<u8>, Status> {
         match (service, method) {
             (RUNTIME_SERVICE, "RegisterPlugin") => self.register(&read(&payload)?),
             (RUNTIME_SERVICE, "UpdateContainers") => self.update(read(&payload)?).await,
-            _ => Err(Status::new(Code::Unimplemented, format!("{service}/{method} is not a method of NRI's runtime"))),
+            _ => Err(Status::new(
+                Code::Unimplemented,
+                format!("{service}/{method} is not a method of NRI's runtime"),
+            )),
         }
     }
 }
@@ -171,5 +180,6 @@ impl RuntimeDesk {
 }
 
 fn read<M: Message + Default>(payload: &[u8]) -> Result<M, Status> {
-    M::decode(payload).map_err(|error| Status::new(Code::InvalidArgument, format!("cannot read the request: {error}")))
+    M::decode(payload)
+        .map_err(|error| Status::new(Code::InvalidArgument, format!("cannot read the request: {error}")))
 }

@@ -90,7 +90,11 @@ impl Desk {
 
 impl Plugins {
     /// Takes a plugin in once it knows what there is. The answer is what it wants changed.
-    pub(crate) async fn join(&mut self, plugin: Plugin, host: Arc<dyn Host>) -> Result<Vec<proto::ContainerUpdate>> {
+    pub(crate) async fn join(
+        &mut self,
+        plugin: Plugin,
+        host: Arc<dyn Host>,
+    ) -> Result<Vec<proto::ContainerUpdate>> {
         let snapshot = host.snapshot().await?;
         let updates = synchronize(&plugin, snapshot).await.map_err(|error| match error {
             SynchronizeError::Call(error) => Error::from(error),
@@ -121,7 +125,11 @@ impl Plugins {
     }
 
     /// Asks every plugin what a container is to become, then the validators whether it may.
-    pub(crate) async fn create(&mut self, pod: proto::PodSandbox, container: proto::Container) -> Result<Created> {
+    pub(crate) async fn create(
+        &mut self,
+        pod: proto::PodSandbox,
+        container: proto::Container,
+    ) -> Result<Created> {
         let mut judged = proto::ValidateContainerAdjustmentRequest {
             pod: Some(pod.clone()),
             container: Some(container.clone()),
@@ -202,7 +210,10 @@ impl Plugins {
     }
 
     /// Tells every plugin that a container stops, or has ended; the answer is what they want of others.
-    pub(crate) async fn stop(&mut self, request: proto::StopContainerRequest) -> Result<Vec<proto::ContainerUpdate>> {
+    pub(crate) async fn stop(
+        &mut self,
+        request: proto::StopContainerRequest,
+    ) -> Result<Vec<proto::ContainerUpdate>> {
         let (mut updates, mut owners, mut refusal) = (Updates::default(), Owners::default(), None);
         let mut at = 0;
         while at < self.list.len() {

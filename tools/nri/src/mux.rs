@@ -168,7 +168,8 @@ mod tests {
     async fn each_connection_gets_its_own_bytes_and_strange_ones_are_passed_over() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let (_mux, (mut plugin, _), (mut runtime, _)) = Mux::open(ours);
-        for (connection, bytes) in [(2, "for the runtime"), (7, "for nobody"), (1, "for the plugin's client")] {
+        for (connection, bytes) in [(2, "for the runtime"), (7, "for nobody"), (1, "for the plugin's client")]
+        {
             theirs.write_all(&frame(connection, bytes.as_bytes())).await.unwrap();
         }
         let mut buffer = [0; 64];

@@ -125,7 +125,11 @@ impl Nri {
 
     /// Asks what a container is to become. An error means that it must not be created: a plugin refused, two want
     /// the same, a validator forbids it or a required plugin is not there.
-    pub async fn create_container(&self, pod: proto::PodSandbox, container: proto::Container) -> Result<Created> {
+    pub async fn create_container(
+        &self,
+        pod: proto::PodSandbox,
+        container: proto::Container,
+    ) -> Result<Created> {
         if self.desk.is_empty() && !self.config.default_validator.enable {
             return Ok(Created::default());
         }
@@ -142,7 +146,10 @@ impl Nri {
 
     /// Tells that a container is about to stop or has ended by itself; told once for each. The answer is what
     /// plugins want to have changed for others.
-    pub async fn stop_container(&self, request: proto::StopContainerRequest) -> Result<Vec<proto::ContainerUpdate>> {
+    pub async fn stop_container(
+        &self,
+        request: proto::StopContainerRequest,
+    ) -> Result<Vec<proto::ContainerUpdate>> {
         if self.desk.is_empty() {
             return Ok(Vec::new());
         }

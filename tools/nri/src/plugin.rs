@@ -110,7 +110,8 @@ impl Plugin {
     /// Says goodbye.
     pub(crate) async fn shut_down(self) {
         let Self { name, wire, .. } = self;
-        let parted: Result<proto::Empty, _> = call(&wire.client, &name, "Shutdown", &proto::Empty {}, GOODBYE).await;
+        let parted: Result<proto::Empty, _> =
+            call(&wire.client, &name, "Shutdown", &proto::Empty {}, GOODBYE).await;
         if let Err(error) = parted {
             tracing::debug!(plugin = %name, "no goodbye: {error}");
         }

@@ -21,7 +21,10 @@ pub(crate) enum SynchronizeError {
 }
 
 /// Tells the plugin what there is; the answer is what it wants changed.
-pub(crate) async fn synchronize(plugin: &Plugin, snapshot: Snapshot) -> Result<Vec<ContainerUpdate>, SynchronizeError> {
+pub(crate) async fn synchronize(
+    plugin: &Plugin,
+    snapshot: Snapshot,
+) -> Result<Vec<ContainerUpdate>, SynchronizeError> {
     let mut messages = messages(snapshot, BUDGET).into_iter().peekable();
     while let Some(mut message) = messages.next() {
         message.more = messages.peek().is_some();

@@ -57,18 +57,27 @@ impl ValidatorConfig {
         }
     }
 
-    fn validate_seccomp(&self, request: &ValidateContainerAdjustmentRequest, owners: &FieldOwners) -> Result<()> {
+    fn validate_seccomp(
+        &self,
+        request: &ValidateContainerAdjustmentRequest,
+        owners: &FieldOwners,
+    ) -> Result<()> {
         let Some(plugin) = owners.simple.get(&(Field::SeccompPolicy as i32)) else { return Ok(()) };
         let linux = request.container.as_ref().and_then(|container| container.linux.as_ref());
         let profile = linux.and_then(|linux| linux.seccomp_profile.as_ref());
-        let (refuse, whose) = match profile.map_or(ProfileType::Unconfined, |profile| profile.profile_type()) {
-            ProfileType::Unconfined => {
-                (self.reject_unconfined_seccomp_adjustment, "give a seccomp policy to an unconfined container")
+        let (refuse, whose) = match profile.map_or(ProfileType::Unconfined, |profile| profile.profile_type())
+        {
+            ProfileType::Unconfined => (
+                self.reject_unconfined_seccomp_adjustment,
+                "give a seccomp policy to an unconfined container",
+            ),
+            ProfileType::RuntimeDefault => (
+                self.reject_runtime_default_seccomp_adjustment,
+                "replace the runtime's default seccomp policy",
+            ),
+            ProfileType::Localhost => {
+                (self.reject_custom_seccomp_adjustment, "replace a custom seccomp policy")
             }
-            ProfileType::RuntimeDefault => {
-                (self.reject_runtime_default_seccomp_adjustment, "replace the runtime's default seccomp policy")
-            }
-            ProfileType::Localhost => (self.reject_custom_seccomp_adjustment, "replace a custom seccomp policy"),
         };
         if refuse { Err(refused(plugin, whose)) } else { Ok(()) }
     }
@@ -78,7 +87,8 @@ impl ValidatorConfig {
             (self.reject_namespace_adjustment, Field::Namespace, "change the namespace"),
             (self.reject_sysctl_adjustment, Field::Sysctl, "change the sysctl"),
         ] {
-            let entry = owners.compound.get(&(field as i32)).and_then(|entries| entries.owners.first_key_value());
+            let entry =
+                owners.compound.get(&(field as i32)).and_then(|entries| entries.owners.first_key_value());
             if let Some((name, plugin)) = entry.filter(|_| refuse) {
                 return Err(refused(plugin, &format!("{what} {name:?}")));
             }
@@ -106,12 +116,15 @@ impl ValidatorConfig {
             return Ok(());
         }
         let names = required.join(", ");
-        Err(Error::failed_precondition(format!("required NRI plugins are not there: {names}; start them, or have the pod say that it does without")))
+        Err(Error::failed_precondition(format!(
+            "required NRI plugins are not there: {names}; start them, or have the pod say that it does without"
+        )))
     }
 }
 
 fn refused(plugins: &str, what: &str) -> Error {
-    let text = format!("NRI plugin {plugins} may not {what}: the default validator is configured to refuse it");
+    let text =
+        format!("NRI plugin {plugins} may not {what}: the default validator is configured to refuse it");
     Error::permission_denied(text)
 }
 

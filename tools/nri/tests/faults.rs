@@ -35,7 +35,11 @@ async fn a_plugin_that_hangs_is_cut_off_once_and_the_container_made_without_it()
     let (slow, sound) = (bed.journal("slow"), bed.journal("sound"));
     let hang = r#""Hang": ["CreateContainer"], "Adjust": {"env": [{"key": "COLOUR", "value": "red"}]}"#;
     bed.install("10-slow", &programs.scribe, Some(&slow.config(hang)));
-    bed.install("20-sound", &programs.scribe, Some(&sound.config(r#""Adjust": {"annotations": {"by": "sound"}}"#)));
+    bed.install(
+        "20-sound",
+        &programs.scribe,
+        Some(&sound.config(r#""Adjust": {"annotations": {"by": "sound"}}"#)),
+    );
     bed.config.plugin_request_timeout = Duration::from_secs(3);
     let nri = bed.open().await;
     let began = Instant::now();
@@ -97,7 +101,8 @@ async fn what_is_not_called_like_a_plugin_is_left_alone() {
 async fn noise_on_the_socket_is_hung_up_on() {
     let bed = Bed::new();
     let _nri = bed.open().await;
-    for noise in [&[0xff; 64][..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &[0; 8], &[0, 0, 0, 2, 0, 0, 0, 10]] {
+    for noise in [&[0xff; 64][..], b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", &[0; 8], &[0, 0, 0, 2, 0, 0, 0, 10]]
+    {
         let mut socket = UnixStream::connect(&bed.config.socket_path).unwrap();
         socket.write_all(noise).unwrap();
         socket.shutdown(std::net::Shutdown::Write).unwrap();
@@ -106,7 +111,9 @@ async fn noise_on_the_socket_is_hung_up_on() {
         // A reset says the same as an end.
         let ended = socket.read_to_end(&mut rest);
         assert!(rest.is_empty(), "{noise:?}: {ended:?} {rest:?}");
-        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+        assert!(
+            ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+        );
     }
 }
 
@@ -122,7 +129,10 @@ async fn a_plugin_without_a_proper_name_is_not_let_in() {
 }
 
 /// A plugin that joins, and from then on answers pods like this.
-async fn joined(bed: &Bed, answer: fn() -> Answer) -> (Nri, std::thread::JoinHandle<()>, mpsc::Receiver<String>) {
+async fn joined(
+    bed: &Bed,
+    answer: fn() -> Answer,
+) -> (Nri, std::thread::JoinHandle<()>, mpsc::Receiver<String>) {
     let nri = bed.open().await;
     let (told, methods) = mpsc::channel();
     let plugin = raw::connect(&bed.config.socket_path, ("10", "raw"), move |method, _| {
@@ -168,7 +178,11 @@ async fn a_plugin_that_dies_is_missed_before_it_is_asked() {
     let bed = Bed::new();
     let nri = bed.open().await;
     let journal = bed.journal("mortal");
-    let mut mortal = bed.connect(&programs.scribe, "10-mortal", &journal.config(r#""Adjust": {"annotations": {"by": "it"}}"#));
+    let mut mortal = bed.connect(
+        &programs.scribe,
+        "10-mortal",
+        &journal.config(r#""Adjust": {"annotations": {"by": "it"}}"#),
+    );
     journal.wait("Synchronize");
     while nri.create_container(pod(&[]), container()).await.unwrap() == Default::default() {}
     mortal.0.kill().unwrap();

@@ -12,7 +12,8 @@ use common::programs::{Programs, programs};
 use common::{Bed, Daemon, container, pod};
 use testkit::wait::{SOON, Watched, soon};
 
-const QOS: &str = r#"{"UnifiedAnnotations": ["misc.max"], "Classes": [{"Name": "swap", "SwapLimitRatio": 0.5}]}"#;
+const QOS: &str =
+    r#"{"UnifiedAnnotations": ["misc.max"], "Classes": [{"Name": "swap", "SwapLimitRatio": 0.5}]}"#;
 const CLASS: (&str, &str) = ("class.memory-qos.nri.io", "swap");
 const ENCLAVE: (&str, &str) = ("epc-limit.nri.io/container.main", "4096");
 
@@ -27,7 +28,8 @@ fn with_others(programs: &Programs) -> Bed {
 #[tokio::test(flavor = "multi_thread")]
 async fn plugins_of_other_people_adjust_a_container() {
     let Some(programs) = programs() else { return };
-    let nri = with_others(programs).open().await;
+    let bed = with_others(programs);
+    let nri = bed.open().await;
     let created = nri.create_container(pod(&[CLASS, ENCLAVE]), container()).await.unwrap();
     let mut spec = berth_oci::runtime::Spec::default();
     berth_nri::apply(&mut spec, &created.adjustment).unwrap();
@@ -41,7 +43,8 @@ async fn plugins_of_other_people_adjust_a_container() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_of_them_that_want_the_same_fail_the_creation_by_name() {
     let Some(programs) = programs() else { return };
-    let nri = with_others(programs).open().await;
+    let bed = with_others(programs);
+    let nri = bed.open().await;
     let both = pod(&[("misc.max.memory-qos.nri.io", "sgx_epc 1"), ENCLAVE]);
     let error = nri.create_container(both, container()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
@@ -54,7 +57,8 @@ async fn two_of_them_that_want_the_same_fail_the_creation_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_that_refuses_fails_the_creation_in_its_own_words_and_stays() {
     let Some(programs) = programs() else { return };
-    let nri = with_others(programs).open().await;
+    let bed = with_others(programs);
+    let nri = bed.open().await;
     let error = nri.create_container(pod(&[("epc-limit.nri.io", "much")]), container()).await.unwrap_err();
     assert!(error.message().contains("20-sgx-epc") && error.message().contains("much"), "{error}");
     let created = nri.create_container(pod(&[ENCLAVE]), container()).await.unwrap();
@@ -74,9 +78,13 @@ async fn a_plugin_is_told_of_a_pods_whole_life_in_order() {
             nri.$name(proto::$request { pod: pod.clone(), ..Default::default() }).await.unwrap()
         };
         ($name:ident, $request:ident) => {
-            nri.$name(proto::$request { pod: pod.clone(), container: container.clone(), ..Default::default() })
-                .await
-                .unwrap()
+            nri.$name(proto::$request {
+                pod: pod.clone(),
+                container: container.clone(),
+                ..Default::default()
+            })
+            .await
+            .unwrap()
         };
     }
     tell!(run_pod_sandbox, RunPodSandboxRequest, pod);
@@ -135,7 +143,9 @@ async fn a_plugin_that_connects_learns_what_there_is_however_much_it_is() {
     let update = r#""Update": {"containerId": "c7", "linux": {"resources": {"pids": {"limit": 3}}}}"#;
     let _scribe = bed.connect(&programs.scribe, "50-scribe", &journal.config(update));
     assert_eq!(journal.wait("Synchronize"), "Synchronize 200 pods, 400 containers");
-    soon("what it wants changed", || bed.daemon.updates.lock().unwrap().iter().any(|one| one.container_id == "c7"));
+    soon("what it wants changed", || {
+        bed.daemon.updates.lock().unwrap().iter().any(|one| one.container_id == "c7")
+    });
     nri.close().await;
     journal.wait("closed");
     assert!(!bed.config.socket_path.exists());
@@ -184,7 +194,11 @@ async fn updates_go_to_the_daemon_and_failures_back_to_the_plugin() {
     let bed = Bed::new();
     let nri = bed.open().await;
     let (fine, failing) = (bed.journal("fine"), bed.journal("failing"));
-    let update = |id| format!(r#""Unsolicited": {{"containerId": "{id}", "linux": {{"resources": {{"pids": {{"limit": 3}}}}}}}}"#);
+    let update = |id| {
+        format!(
+            r#""Unsolicited": {{"containerId": "{id}", "linux": {{"resources": {{"pids": {{"limit": 3}}}}}}}}"#
+        )
+    };
     let _fine = bed.connect(&programs.scribe, "10-fine", &fine.config(&update("c1")));
     let _failing = bed.connect(&programs.scribe, "20-failing", &failing.config(&update("gone")));
     assert_eq!(fine.wait("UpdateContainers"), "UpdateContainers 0 failed, <nil>");
@@ -201,7 +215,9 @@ async fn plugins_change_a_clients_update_and_other_containers_at_a_stop() {
     let bed = Bed::new();
     let journal = bed.journal("last");
     let update = |id, shares| {
-        format!(r#"{{"Update": {{"containerId": "{id}", "linux": {{"resources": {{"cpu": {{"shares": "{shares}"}}}}}}}}}}"#)
+        format!(
+            r#"{{"Update": {{"containerId": "{id}", "linux": {{"resources": {{"cpu": {{"shares": {{"value": "{shares}"}}}}}}}}}}}}"#
+        )
     };
     bed.install("10-own", &programs.scribe, Some(&update("c1", 77)));
     bed.install("20-other", &programs.scribe, Some(&update("c2", 5)));
@@ -210,7 +226,10 @@ async fn plugins_change_a_clients_update_and_other_containers_at_a_stop() {
     let request = proto::UpdateContainerRequest {
         pod: Some(pod(&[])),
         container: Some(container()),
-        linux_resources: Some(proto::LinuxResources { pids: Some(proto::LinuxPids { limit: 9 }), ..Default::default() }),
+        linux_resources: Some(proto::LinuxResources {
+            pids: Some(proto::LinuxPids { limit: 9 }),
+            ..Default::default()
+        }),
     };
     let updated = nri.update_container(request).await.unwrap();
     let resources = updated.resources.unwrap();

@@ -1,8 +1,8 @@
 //! What only Linux has.
 
 use berth_oci::runtime::{
-    Device, IntelRdt, IoPriority, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice, Process, Scheduler,
-    Seccomp, Spec, SyscallArg, SyscallRule,
+    Device, IntelRdt, IoPriority, Linux, MemoryPolicy, Namespace, NamespaceKind, NetDevice, Process,
+    Scheduler, Seccomp, Spec, SyscallArg, SyscallRule,
 };
 
 use super::{ApplyError, change, resources};

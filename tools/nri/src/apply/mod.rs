@@ -34,7 +34,8 @@ pub enum ApplyError {
 /// Changes the document as plugins asked. Two things are not done here, see the [module](self)'s words: devices of
 /// the Container Device Interface, which go in before, and classes of block I/O.
 pub fn apply(spec: &mut Spec, adjustment: &proto::ContainerAdjustment) -> Result<(), ApplyError> {
-    let proto::ContainerAdjustment { annotations, mounts, env, hooks, linux, rlimits, cdi_devices: _, args } = adjustment;
+    let proto::ContainerAdjustment { annotations, mounts, env, hooks, linux, rlimits, cdi_devices: _, args } =
+        adjustment;
     change(&mut spec.annotations, annotations, Clone::clone);
     if !env.is_empty() || !args.is_empty() || !rlimits.is_empty() {
         apply_process(spec.process.get_or_insert_default(), env, args, rlimits);
@@ -59,7 +60,12 @@ fn change<A, B>(map: &mut BTreeMap<String, A>, asked: &BTreeMap<String, B>, valu
     }
 }
 
-fn apply_process(process: &mut Process, env: &[proto::KeyValue], args: &[String], rlimits: &[proto::PosixRlimit]) {
+fn apply_process(
+    process: &mut Process,
+    env: &[proto::KeyValue],
+    args: &[String],
+    rlimits: &[proto::PosixRlimit],
+) {
     for proto::KeyValue { key, value } in env {
         let name = removal(key).unwrap_or(key);
         let at = process.env.iter().position(|line| line.split('=').next() == Some(name));
@@ -81,7 +87,8 @@ fn apply_process(process: &mut Process, env: &[proto::KeyValue], args: &[String]
 }
 
 fn apply_hooks(into: &mut Hooks, asked: &proto::Hooks) {
-    let proto::Hooks { prestart, create_runtime, create_container, start_container, poststart, poststop } = asked;
+    let proto::Hooks { prestart, create_runtime, create_container, start_container, poststart, poststop } =
+        asked;
     into.prestart.extend(prestart.iter().map(hook));
     into.create_runtime.extend(create_runtime.iter().map(hook));
     into.create_container.extend(create_container.iter().map(hook));

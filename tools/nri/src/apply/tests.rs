@@ -21,7 +21,11 @@ fn spec() -> Spec {
         }),
         mounts: vec![mount("/proc"), mount("/dev"), mount("/dev/shm")],
         annotations: [("a".to_owned(), "1".to_owned())].into(),
-        linux: Some(Linux { namespaces, sysctl: [("kernel.x".to_owned(), "1".to_owned())].into(), ..Linux::default() }),
+        linux: Some(Linux {
+            namespaces,
+            sysctl: [("kernel.x".to_owned(), "1".to_owned())].into(),
+            ..Linux::default()
+        }),
         ..Spec::default()
     }
 }
@@ -48,7 +52,8 @@ fn an_empty_adjustment_changes_nothing() {
 
 #[test]
 fn variables_are_changed_in_place_removed_and_added() {
-    let env = vec![variable("NEW", "1"), variable("PATH", "/sbin"), variable("-COLOUR", ""), variable("-NONE", "")];
+    let env =
+        vec![variable("NEW", "1"), variable("PATH", "/sbin"), variable("-COLOUR", ""), variable("-NONE", "")];
     let spec = adjusted(ContainerAdjustment { env, ..Default::default() });
     assert_eq!(spec.process.unwrap().env, ["PATH=/sbin", "ODD", "NEW=1"]);
 }
@@ -57,14 +62,17 @@ fn variables_are_changed_in_place_removed_and_added() {
 fn arguments_and_limits_are_replaced() {
     let limit = proto::PosixRlimit { r#type: "RLIMIT_NOFILE".into(), hard: 9, soft: 8 };
     let args = vec!["true".to_owned()];
-    let process = adjusted(ContainerAdjustment { args, rlimits: vec![limit], ..Default::default() }).process.unwrap();
+    let process =
+        adjusted(ContainerAdjustment { args, rlimits: vec![limit], ..Default::default() }).process.unwrap();
     assert_eq!(process.args, ["true"]);
     assert_eq!(process.rlimits, [Rlimit { kind: "RLIMIT_NOFILE".into(), hard: 9, soft: 8 }]);
 }
 
 #[test]
 fn annotations_and_sysctls_go_and_come() {
-    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let map = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    };
     let spec = adjusted(ContainerAdjustment {
         annotations: map(&[("-a", ""), ("b", "2")]),
         linux: Some(LinuxContainerAdjustment {
@@ -85,7 +93,8 @@ fn mounts_are_ordered_so_that_none_hides_another() {
         r#type: "bind".into(),
         options: options.iter().map(|&option| option.to_owned()).collect(),
     };
-    let mounts = vec![mount("/dev/shm/deep", &["rbind", "rslave"]), mount("/dev", &["rbind"]), mount("-/proc", &[])];
+    let mounts =
+        vec![mount("/dev/shm/deep", &["rbind", "rslave"]), mount("/dev", &["rbind"]), mount("-/proc", &[])];
     let spec = adjusted(ContainerAdjustment { mounts, ..Default::default() });
     let order: Vec<_> = spec.mounts.iter().map(|mount| mount.destination.as_str()).collect();
     assert_eq!(order, ["/dev", "/dev/shm", "/dev/shm/deep"]);
@@ -104,10 +113,15 @@ fn hooks_are_added_to_those_that_are_there() {
         env: vec!["A=b".into()],
         timeout: Some(proto::OptionalInt { value: 5 }),
     };
-    let hooks = Some(proto::Hooks { poststop: vec![hook.clone()], create_runtime: vec![hook], ..Default::default() });
+    let hooks =
+        Some(proto::Hooks { poststop: vec![hook.clone()], create_runtime: vec![hook], ..Default::default() });
     apply(&mut spec, &ContainerAdjustment { hooks, ..Default::default() }).unwrap();
-    let added =
-        Hook { path: "/second".into(), args: vec!["second".into()], env: vec!["A=b".into()], timeout: Some(5) };
+    let added = Hook {
+        path: "/second".into(),
+        args: vec!["second".into()],
+        env: vec!["A=b".into()],
+        timeout: Some(5),
+    };
     let hooks = spec.hooks.unwrap();
     assert_eq!((hooks.poststop, hooks.create_runtime), (vec![there, added.clone()], vec![added]));
 }
@@ -127,25 +141,29 @@ fn a_device_that_is_added_may_be_used() {
     let linux_part = spec.linux.as_ref().unwrap();
     let [device] = linux_part.devices.as_slice() else { panic!("{:?}", linux_part.devices) };
     assert_eq!((device.file_mode, device.uid, device.gid), (Some(0o600), Some(7), None));
-    let rule = DeviceRule { allow: true, kind: "b".into(), major: Some(8), minor: Some(1), access: "rwm".into() };
+    let rule =
+        DeviceRule { allow: true, kind: "b".into(), major: Some(8), minor: Some(1), access: "rwm".into() };
     assert_eq!(linux_part.resources.as_ref().unwrap().devices, [rule]);
 
     let removal = proto::LinuxDevice { path: "-/dev/x".into(), ..Default::default() };
-    apply(&mut spec, &linux(LinuxContainerAdjustment { devices: vec![removal], ..Default::default() })).unwrap();
+    apply(&mut spec, &linux(LinuxContainerAdjustment { devices: vec![removal], ..Default::default() }))
+        .unwrap();
     assert!(spec.linux.unwrap().devices.is_empty());
 }
 
 #[test]
 fn namespaces_are_replaced_removed_and_added() {
     let namespace = |kind: &str, path: &str| proto::LinuxNamespace { r#type: kind.into(), path: path.into() };
-    let namespaces = vec![namespace("network", "/run/netns/mine"), namespace("-pid", ""), namespace("ipc", "")];
+    let namespaces =
+        vec![namespace("network", "/run/netns/mine"), namespace("-pid", ""), namespace("ipc", "")];
     let spec = adjusted(linux(LinuxContainerAdjustment { namespaces, ..Default::default() }));
     let expected = [
         Namespace { kind: NamespaceKind::Network, path: "/run/netns/mine".into() },
         Namespace { kind: NamespaceKind::Ipc, path: String::new() },
     ];
     assert_eq!(spec.linux.unwrap().namespaces, expected);
-    let unknown = linux(LinuxContainerAdjustment { namespaces: vec![namespace("moon", "")], ..Default::default() });
+    let unknown =
+        linux(LinuxContainerAdjustment { namespaces: vec![namespace("moon", "")], ..Default::default() });
     assert_eq!(apply(&mut self::spec(), &unknown), Err(ApplyError::Namespace("moon".into())));
 }
 
@@ -154,7 +172,12 @@ fn every_resource_reaches_the_document() {
     let int = |value| Some(proto::OptionalInt64 { value });
     let count = |value| Some(proto::OptionalUInt64 { value });
     let resources = proto::LinuxResources {
-        memory: Some(proto::LinuxMemory { limit: int(100), reservation: int(50), swappiness: count(3), ..Default::default() }),
+        memory: Some(proto::LinuxMemory {
+            limit: int(100),
+            reservation: int(50),
+            swappiness: count(3),
+            ..Default::default()
+        }),
         cpu: Some(proto::LinuxCpu {
             shares: count(2),
             quota: int(3),
@@ -169,11 +192,27 @@ fn every_resource_reaches_the_document() {
         rdt_class: Some(proto::OptionalString { value: "gold".into() }),
         ..Default::default()
     };
-    let linux = adjusted(linux(LinuxContainerAdjustment { resources: Some(resources), ..Default::default() })).linux.unwrap();
+    let linux =
+        adjusted(linux(LinuxContainerAdjustment { resources: Some(resources), ..Default::default() }))
+            .linux
+            .unwrap();
     let got = linux.resources.unwrap();
-    let memory = Memory { limit: Some(100), swap: Some(100), reservation: Some(50), swappiness: Some(3), ..Memory::default() };
+    let memory = Memory {
+        limit: Some(100),
+        swap: Some(100),
+        reservation: Some(50),
+        swappiness: Some(3),
+        ..Memory::default()
+    };
     assert_eq!(got.memory, Some(memory));
-    let cpu = Cpu { shares: Some(2), quota: Some(3), period: Some(4), cpus: "0-1".into(), mems: "0".into(), ..Cpu::default() };
+    let cpu = Cpu {
+        shares: Some(2),
+        quota: Some(3),
+        period: Some(4),
+        cpus: "0-1".into(),
+        mems: "0".into(),
+        ..Cpu::default()
+    };
     assert_eq!(got.cpu, Some(cpu));
     assert_eq!(got.hugepage_limits, [HugepageLimit { page_size: "2MB".into(), limit: 9 }]);
     assert_eq!(got.unified["memory.high"], "max");
@@ -231,7 +270,8 @@ fn a_number_without_a_name_is_refused() {
 #[test]
 fn rdt_is_removed_before_it_is_set() {
     let mut spec = spec();
-    spec.linux.as_mut().unwrap().intel_rdt = Some(IntelRdt { mem_bw_schema: "MB:0=20".into(), ..IntelRdt::default() });
+    spec.linux.as_mut().unwrap().intel_rdt =
+        Some(IntelRdt { mem_bw_schema: "MB:0=20".into(), ..IntelRdt::default() });
     let rdt = proto::LinuxRdt {
         remove: true,
         schemata: Some(proto::OptionalRepeatedString { value: vec!["L3:0=f".into()] }),
@@ -239,6 +279,7 @@ fn rdt_is_removed_before_it_is_set() {
         ..Default::default()
     };
     apply(&mut spec, &linux(LinuxContainerAdjustment { rdt: Some(rdt), ..Default::default() })).unwrap();
-    let expected = IntelRdt { schemata: vec!["L3:0=f".into()], enable_monitoring: true, ..IntelRdt::default() };
+    let expected =
+        IntelRdt { schemata: vec!["L3:0=f".into()], enable_monitoring: true, ..IntelRdt::default() };
     assert_eq!(spec.linux.unwrap().intel_rdt, Some(expected));
 }

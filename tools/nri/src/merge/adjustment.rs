@@ -3,8 +3,8 @@
 use super::{MergeError, Updates, entries, linux};
 use crate::owners::{Claim, Owners};
 use crate::proto::{
-    Container, ContainerAdjustment, ContainerEviction, CreateContainerRequest, CreateContainerResponse, Field, Hooks,
-    KeyValue, Mount, PodSandbox,
+    Container, ContainerAdjustment, ContainerEviction, CreateContainerRequest, CreateContainerResponse,
+    Field, Hooks, KeyValue, Mount, PodSandbox,
 };
 
 /// One container's making: what the next plugin is shown, and what those before it asked for.
@@ -40,7 +40,8 @@ impl Creation {
     }
 
     fn adjust(&mut self, plugin: &str, asked: ContainerAdjustment) -> Result<(), MergeError> {
-        let ContainerAdjustment { annotations, mounts, env, hooks, linux, rlimits, cdi_devices, args } = asked;
+        let ContainerAdjustment { annotations, mounts, env, hooks, linux, rlimits, cdi_devices, args } =
+            asked;
         let Self { request, adjustment, owners, .. } = self;
         let seen = request.container.get_or_insert_default();
         let container = seen.id.clone();

@@ -46,7 +46,8 @@ pub(super) fn list<T: Named>(
     asked: Vec<T>,
     collected: &mut Vec<T>,
 ) -> Result<Wishes<T>, Conflict> {
-    let (removals, set): (Vec<T>, Vec<T>) = asked.into_iter().partition(|entry| removal(entry.name()).is_some());
+    let (removals, set): (Vec<T>, Vec<T>) =
+        asked.into_iter().partition(|entry| removal(entry.name()).is_some());
     let removed: BTreeSet<String> =
         removals.iter().filter_map(|entry| removal(entry.name())).map(str::to_owned).collect();
     collected.retain(|entry| {

@@ -14,7 +14,9 @@ pub(crate) use updates::Updates;
 pub(crate) enum MergeError {
     #[error(transparent)]
     Conflict(#[from] crate::owners::Conflict),
-    #[error("plugin {plugin:?} asked for an update of container {container} while it is being made; it has to ask for an adjustment")]
+    #[error(
+        "plugin {plugin:?} asked for an update of container {container} while it is being made; it has to ask for an adjustment"
+    )]
     Unborn { plugin: String, container: String },
 }
 

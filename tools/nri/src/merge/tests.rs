@@ -67,25 +67,109 @@ fn two_plugins_that_want_the_same_thing_are_refused() {
         (adjust(ContainerAdjustment { mounts: vec![mount("/new")], ..Default::default() }), "Mounts /new"),
         (env(&[("COLOUR", "red")]), "Env COLOUR"),
         (adjust(ContainerAdjustment { args: vec!["sh".into()], ..Default::default() }), "Args"),
-        (adjust(ContainerAdjustment { rlimits: vec![rlimit], ..Default::default() }), "Rlimits RLIMIT_NOFILE"),
-        (adjust(ContainerAdjustment { cdi_devices: vec![CdiDevice { name: "v/c=d".into() }], ..Default::default() }), "CdiDevices v/c=d"),
+        (
+            adjust(ContainerAdjustment { rlimits: vec![rlimit], ..Default::default() }),
+            "Rlimits RLIMIT_NOFILE",
+        ),
+        (
+            adjust(ContainerAdjustment {
+                cdi_devices: vec![CdiDevice { name: "v/c=d".into() }],
+                ..Default::default()
+            }),
+            "CdiDevices v/c=d",
+        ),
         (linux(LinuxContainerAdjustment { devices: vec![device], ..Default::default() }), "Devices /dev/x"),
         (linux(LinuxContainerAdjustment { cgroups_path: "/x".into(), ..Default::default() }), "CgroupsPath"),
-        (linux(LinuxContainerAdjustment { oom_score_adj: Some(OptionalInt { value: 1 }), ..Default::default() }), "OomScoreAdj"),
-        (linux(LinuxContainerAdjustment { io_priority: Some(LinuxIoPriority { class: 1, priority: 2 }), ..Default::default() }), "IoPriority"),
-        (linux(LinuxContainerAdjustment { seccomp_policy: Some(policy), ..Default::default() }), "SeccompPolicy"),
-        (linux(LinuxContainerAdjustment { namespaces: vec![namespace], ..Default::default() }), "Namespace network"),
-        (linux(LinuxContainerAdjustment { sysctl: one("kernel.x", "1"), ..Default::default() }), "Sysctl kernel.x"),
-        (linux(LinuxContainerAdjustment { net_devices: [("eth9".to_owned(), LinuxNetDevice::default())].into(), ..Default::default() }), "LinuxNetDevices eth9"),
-        (linux(LinuxContainerAdjustment { scheduler: Some(LinuxScheduler { policy: 1, ..Default::default() }), ..Default::default() }), "LinuxSched"),
-        (linux(LinuxContainerAdjustment { rdt: Some(LinuxRdt { clos_id: text("gold"), ..Default::default() }), ..Default::default() }), "RdtClosID"),
-        (linux(LinuxContainerAdjustment { memory_policy: Some(LinuxMemoryPolicy::default()), ..Default::default() }), "MemoryPolicy"),
-        (resources(LinuxResources { memory: Some(LinuxMemory { limit: limit(9), ..Default::default() }), ..Default::default() }), "MemLimit"),
-        (resources(LinuxResources { memory: Some(LinuxMemory { swap: limit(9), ..Default::default() }), ..Default::default() }), "MemSwapLimit"),
-        (resources(LinuxResources { cpu: Some(LinuxCpu { quota: limit(9), ..Default::default() }), ..Default::default() }), "CPUQuota"),
-        (resources(LinuxResources { cpu: Some(LinuxCpu { cpus: "0-1".into(), ..Default::default() }), ..Default::default() }), "CPUSetCPUs"),
-        (resources(LinuxResources { hugepage_limits: vec![page], ..Default::default() }), "HugepageLimits 2MB"),
-        (resources(LinuxResources { unified: one("memory.high", "1"), ..Default::default() }), "CgroupsUnified memory.high"),
+        (
+            linux(LinuxContainerAdjustment {
+                oom_score_adj: Some(OptionalInt { value: 1 }),
+                ..Default::default()
+            }),
+            "OomScoreAdj",
+        ),
+        (
+            linux(LinuxContainerAdjustment {
+                io_priority: Some(LinuxIoPriority { class: 1, priority: 2 }),
+                ..Default::default()
+            }),
+            "IoPriority",
+        ),
+        (
+            linux(LinuxContainerAdjustment { seccomp_policy: Some(policy), ..Default::default() }),
+            "SeccompPolicy",
+        ),
+        (
+            linux(LinuxContainerAdjustment { namespaces: vec![namespace], ..Default::default() }),
+            "Namespace network",
+        ),
+        (
+            linux(LinuxContainerAdjustment { sysctl: one("kernel.x", "1"), ..Default::default() }),
+            "Sysctl kernel.x",
+        ),
+        (
+            linux(LinuxContainerAdjustment {
+                net_devices: [("eth9".to_owned(), LinuxNetDevice::default())].into(),
+                ..Default::default()
+            }),
+            "LinuxNetDevices eth9",
+        ),
+        (
+            linux(LinuxContainerAdjustment {
+                scheduler: Some(LinuxScheduler { policy: 1, ..Default::default() }),
+                ..Default::default()
+            }),
+            "LinuxSched",
+        ),
+        (
+            linux(LinuxContainerAdjustment {
+                rdt: Some(LinuxRdt { clos_id: text("gold"), ..Default::default() }),
+                ..Default::default()
+            }),
+            "RdtClosID",
+        ),
+        (
+            linux(LinuxContainerAdjustment {
+                memory_policy: Some(LinuxMemoryPolicy::default()),
+                ..Default::default()
+            }),
+            "MemoryPolicy",
+        ),
+        (
+            resources(LinuxResources {
+                memory: Some(LinuxMemory { limit: limit(9), ..Default::default() }),
+                ..Default::default()
+            }),
+            "MemLimit",
+        ),
+        (
+            resources(LinuxResources {
+                memory: Some(LinuxMemory { swap: limit(9), ..Default::default() }),
+                ..Default::default()
+            }),
+            "MemSwapLimit",
+        ),
+        (
+            resources(LinuxResources {
+                cpu: Some(LinuxCpu { quota: limit(9), ..Default::default() }),
+                ..Default::default()
+            }),
+            "CPUQuota",
+        ),
+        (
+            resources(LinuxResources {
+                cpu: Some(LinuxCpu { cpus: "0-1".into(), ..Default::default() }),
+                ..Default::default()
+            }),
+            "CPUSetCPUs",
+        ),
+        (
+            resources(LinuxResources { hugepage_limits: vec![page], ..Default::default() }),
+            "HugepageLimits 2MB",
+        ),
+        (
+            resources(LinuxResources { unified: one("memory.high", "1"), ..Default::default() }),
+            "CgroupsUnified memory.high",
+        ),
         (resources(LinuxResources { blockio_class: text("slow"), ..Default::default() }), "BlockioClass"),
         (resources(LinuxResources { rdt_class: text("gold"), ..Default::default() }), "RdtClass"),
         (resources(LinuxResources { pids: Some(LinuxPids { limit: 7 }), ..Default::default() }), "PidsLimit"),
@@ -125,7 +209,8 @@ fn a_plugin_may_take_over_what_it_removes_first() {
     let mut creation = creation();
     creation.merge("10-a", env(&[("COLOUR", "red")])).unwrap();
     creation.merge("20-b", env(&[("-COLOUR", ""), ("COLOUR", "blue")])).unwrap();
-    let set: Vec<_> = creation.adjustment.env.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
+    let set: Vec<_> =
+        creation.adjustment.env.iter().map(|entry| (entry.key.as_str(), entry.value.as_str())).collect();
     assert_eq!(set, [("-COLOUR", ""), ("COLOUR", "blue")]);
     let third = creation.merge("30-c", env(&[("COLOUR", "green")])).unwrap_err();
     assert_eq!(third, names(("20-b", "30-c"), "Env COLOUR"));
@@ -164,7 +249,8 @@ fn hooks_of_all_plugins_add_up() {
     let mut creation = creation();
     creation.merge("10-a", hooks("/a")).unwrap();
     creation.merge("20-b", hooks("/b")).unwrap();
-    let paths: Vec<_> = creation.adjustment.hooks.unwrap().prestart.into_iter().map(|hook| hook.path).collect();
+    let paths: Vec<_> =
+        creation.adjustment.hooks.unwrap().prestart.into_iter().map(|hook| hook.path).collect();
     assert_eq!(paths, ["/a", "/b"]);
     let owners = creation.owners.into_message();
     assert_eq!(owners.owners[ID].simple[&(Field::OciHooks as i32)], "10-a,20-b");
@@ -176,7 +262,9 @@ fn removing_rdt_takes_its_fields_over() {
     let id = |value: &str| Some(OptionalString { value: value.into() });
     let mut creation = creation();
     creation.merge("10-a", rdt(LinuxRdt { clos_id: id("gold"), ..Default::default() })).unwrap();
-    creation.merge("20-b", rdt(LinuxRdt { remove: true, clos_id: id("iron"), ..Default::default() })).unwrap();
+    creation
+        .merge("20-b", rdt(LinuxRdt { remove: true, clos_id: id("iron"), ..Default::default() }))
+        .unwrap();
     let asked = creation.adjustment.linux.unwrap().rdt.unwrap();
     assert_eq!((asked.remove, asked.clos_id), (true, id("iron")));
 }
@@ -200,7 +288,8 @@ fn updates_of_one_container_by_several_plugins_become_one() {
     let (mut updates, mut owners) = (Updates::default(), Owners::default());
     updates.merge(&mut owners, "10-a", vec![shares("other", 5)]).unwrap();
     let mut pids = shares("other", 5);
-    pids.linux.as_mut().unwrap().resources = Some(LinuxResources { pids: Some(LinuxPids { limit: 3 }), ..Default::default() });
+    pids.linux.as_mut().unwrap().resources =
+        Some(LinuxResources { pids: Some(LinuxPids { limit: 3 }), ..Default::default() });
     updates.merge(&mut owners, "20-b", vec![pids]).unwrap();
     let (_, others) = updates.finish();
     let [other] = others.as_slice() else { panic!("{others:?}") };

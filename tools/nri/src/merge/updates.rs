@@ -56,7 +56,9 @@ impl Updates {
     }
 
     fn one(&mut self, owners: &mut Owners, plugin: &str, asked: &ContainerUpdate) -> Result<(), MergeError> {
-        let Some(wish) = asked.linux.as_ref().and_then(|linux| linux.resources.as_ref()) else { return Ok(()) };
+        let Some(wish) = asked.linux.as_ref().and_then(|linux| linux.resources.as_ref()) else {
+            return Ok(());
+        };
         let by = Claim { container: &asked.container_id, plugin };
         if let Some(wanted) = self.wanted.as_mut().filter(|wanted| wanted.container == asked.container_id) {
             // On a copy: what fails half-way changes nothing.

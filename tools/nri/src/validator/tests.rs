@@ -3,7 +3,9 @@
 use berth_types::ErrorKind;
 
 use super::*;
-use crate::proto::{CompoundFieldOwners, Container, LinuxContainer, OwningPlugins, PluginInstance, SecurityProfile};
+use crate::proto::{
+    CompoundFieldOwners, Container, LinuxContainer, OwningPlugins, PluginInstance, SecurityProfile,
+};
 
 fn enabled() -> ValidatorConfig {
     ValidatorConfig { enable: true, ..ValidatorConfig::default() }
@@ -33,7 +35,8 @@ fn with_profile(profile: Option<ProfileType>) -> ValidateContainerAdjustmentRequ
     let mut request = request(simple(Field::SeccompPolicy));
     let seccomp_profile =
         profile.map(|kind| SecurityProfile { profile_type: kind.into(), localhost_ref: String::new() });
-    request.container.as_mut().unwrap().linux = Some(LinuxContainer { seccomp_profile, ..Default::default() });
+    request.container.as_mut().unwrap().linux =
+        Some(LinuxContainer { seccomp_profile, ..Default::default() });
     request
 }
 
@@ -119,7 +122,10 @@ fn the_containers_own_annotation_outranks_the_pods() {
 fn a_pod_can_do_without_required_plugins_when_that_is_configured() {
     let annotation = "tolerate.example.com";
     let mut config = ValidatorConfig { required_plugins: vec!["ghost".to_owned()], ..enabled() };
-    assert!(config.validate(&annotated(&[(annotation, "true")])).is_err(), "the annotation is not configured");
+    assert!(
+        config.validate(&annotated(&[(annotation, "true")])).is_err(),
+        "the annotation is not configured"
+    );
     config.tolerate_missing_plugins_annotation = annotation.to_owned();
     config.validate(&annotated(&[(annotation, "true")])).unwrap();
     assert!(config.validate(&annotated(&[(annotation, "false")])).is_err());

@@ -1,5 +1,7 @@
 //! What the tests of plugins share: programs, a daemon's stand-in, and messages.
 
+#![allow(dead_code, reason = "each of the test programs uses a part")]
+
 pub(crate) mod programs;
 pub(crate) mod raw;
 
@@ -85,7 +87,9 @@ impl Bed {
     pub(crate) fn connect(&self, scribe: &Path, name: &str, config: &str) -> Started {
         let (index, base) = name.split_once('-').unwrap();
         let mut command = Command::new(scribe);
-        command.args(["-name", base, "-idx", index, "-config", config, "-socket"]).arg(&self.config.socket_path);
+        command
+            .args(["-name", base, "-idx", index, "-config", config, "-socket"])
+            .arg(&self.config.socket_path);
         Started(command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 }
@@ -106,7 +110,11 @@ pub(crate) struct Journal(PathBuf);
 
 impl Journal {
     pub(crate) fn lines(&self) -> Vec<String> {
-        fs::read_to_string(&self.0).unwrap_or_default().lines().map(|line| line.trim_end().to_owned()).collect()
+        fs::read_to_string(&self.0)
+            .unwrap_or_default()
+            .lines()
+            .map(|line| line.trim_end().to_owned())
+            .collect()
     }
 
     /// Waits for a line that begins so.
