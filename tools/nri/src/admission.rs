@@ -143,7 +143,12 @@ impl Handler for RuntimeDesk {
     ) -> Result<Vec<u8>, Status> {
         match (service, method) {
             (RUNTIME_SERVICE, "RegisterPlugin") => self.register(&read(&payload)?),
-            (RUNTIME_SERVICE, "UpdateContainers") => self.update(read(&payload)?).await,
+            (RUNTIME_SERVICE, "UpdateContainers") if self.is_registered() => {
+                self.update(read(&payload)?).await
+            }
+            (RUNTIME_SERVICE, "UpdateContainers") => {
+                Err(Status::new(Code::FailedPrecondition, "the plugin has not registered"))
+            }
             _ => Err(Status::new(
                 Code::Unimplemented,
                 format!("{service}/{method} is not a method of NRI's runtime"),
@@ -167,6 +172,10 @@ impl RuntimeDesk {
         // Nobody waits for the name of a plugin that was given up meanwhile.
         let _ = first.ok_or_else(again)?.send(name);
         answer
+    }
+
+    fn is_registered(&self) -> bool {
+        self.registration.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 
     async fn update(&self, request: proto::UpdateContainersRequest) -> Result<Vec<u8>, Status> {

@@ -3,6 +3,7 @@
 //! That is the order that plugins rely on: all of them see the same events in the same order. A request is a job
 //! that the task runs to its end, whether or not its client still waits.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub(crate) struct Plugins {
     list: Vec<Plugin>,
     count: Arc<AtomicUsize>,
     validator: ValidatorConfig,
+    /// Containers of whose end plugins know already, until they are removed.
+    ended: HashSet<String>,
 }
 
 impl Desk {
@@ -47,7 +50,8 @@ impl Desk {
     pub(crate) fn open(validator: ValidatorConfig, departures: Arc<Notify>) -> Self {
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         let count = Arc::new(AtomicUsize::new(0));
-        let mut plugins = Plugins { list: Vec::new(), count: count.clone(), validator };
+        let mut plugins =
+            Plugins { list: Vec::new(), count: count.clone(), validator, ended: HashSet::new() };
         tokio::spawn(async move {
             loop {
                 tokio::select! {
@@ -214,6 +218,10 @@ impl Plugins {
         &mut self,
         request: proto::StopContainerRequest,
     ) -> Result<Vec<proto::ContainerUpdate>> {
+        let container = request.container.as_ref().map_or("", |container| &container.id);
+        if !self.ended.insert(container.to_owned()) {
+            return Ok(Vec::new());
+        }
         let (mut updates, mut owners, mut refusal) = (Updates::default(), Owners::default(), None);
         let mut at = 0;
         while at < self.list.len() {
@@ -232,6 +240,14 @@ impl Plugins {
             }
         }
         refusal.map_or(Ok(updates.finish().1), Err)
+    }
+
+    /// Tells every plugin that a container is about to be removed.
+    pub(crate) async fn remove(&mut self, request: proto::RemoveContainerRequest) -> Result<()> {
+        if let Some(container) = &request.container {
+            self.ended.remove(&container.id);
+        }
+        self.tell(request).await
     }
 
     /// Says goodbye to all.

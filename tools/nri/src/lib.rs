@@ -6,7 +6,8 @@
 //! ```
 //! [`Nri`] is what the daemon holds. It starts the plugins of a folder, takes in those that connect, and asks all of
 //! them in the order of their indices. What they ask for is merged into one answer; two that want the same thing
-//! are refused, and so is what the validators forbid. [`apply`] carries an adjustment out on a container's document.
+//! are refused, and so is what the validators forbid. [`apply`] carries an adjustment out on a container's document, and
+//! [`describe`] shows plugins what is in one.
 //! [`Host`] is the other direction: what plugins are told when they join, and what they ask for of their own accord.
 //!
 //! A plugin is somebody else's program: every wait for one has a deadline, and one that is late, gone or answers
@@ -17,6 +18,7 @@
 mod admission;
 mod apply;
 mod config;
+mod describe;
 mod desk;
 mod events;
 mod host;
@@ -36,6 +38,7 @@ pub use apply::{ApplyError, apply, apply_resources};
 /// The messages, of which callers build requests.
 pub use berth_proto::nri::pkg::api::v1alpha1 as proto;
 pub use config::Config;
+pub use describe::{describe, describe_namespaces, describe_resources};
 pub use host::{Host, Snapshot};
 pub use nri::{Created, Nri, Pause, Updated};
 pub use validator::ValidatorConfig;

@@ -91,8 +91,6 @@ events! {
     post_start_container(PostStartContainerRequest);
     /// A container's resources have changed.
     post_update_container(PostUpdateContainerRequest);
-    /// A container is about to be removed.
-    remove_container(RemoveContainerRequest);
 }
 
 impl Nri {
@@ -144,8 +142,8 @@ impl Nri {
         self.desk.run(|plugins| Box::pin(plugins.update(request))).await?
     }
 
-    /// Tells that a container is about to stop or has ended by itself; told once for each. The answer is what
-    /// plugins want to have changed for others.
+    /// Tells that a container is about to stop or has ended by itself. Plugins are told once of each, whichever comes
+    /// first. The answer is what they want to have changed for others.
     pub async fn stop_container(
         &self,
         request: proto::StopContainerRequest,
@@ -154,6 +152,14 @@ impl Nri {
             return Ok(Vec::new());
         }
         self.desk.run(|plugins| Box::pin(plugins.stop(request))).await?
+    }
+
+    /// Tells that a container, which plugins know to have stopped, is about to be removed.
+    pub async fn remove_container(&self, request: proto::RemoveContainerRequest) -> Result<()> {
+        if self.desk.is_empty() {
+            return Ok(());
+        }
+        self.desk.run(|plugins| Box::pin(plugins.remove(request))).await?
     }
 
     /// Ends all plugins, after a word of goodbye, and takes the socket away.

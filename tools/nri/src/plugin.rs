@@ -61,7 +61,8 @@ pub(crate) enum CallError {
 impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         let kind = match &error {
-            CallError::Refused { kind, .. } => *kind,
+            // The plugin's own kind says nothing about the request: its `NotFound` is no missing pod.
+            CallError::Refused { .. } => ErrorKind::Unknown,
             CallError::Lost { source: CallFailure::Timeout, .. } => ErrorKind::DeadlineExceeded,
             CallError::Lost { .. } => ErrorKind::Unavailable,
         };

@@ -4,7 +4,7 @@ use berth_types::{Error, Result};
 use serde::Deserialize;
 
 use crate::proto::security_profile::ProfileType;
-use crate::proto::{Field, FieldOwners, PodSandbox, ValidateContainerAdjustmentRequest};
+use crate::proto::{Field, FieldOwners, PodSandbox, SecurityProfile, ValidateContainerAdjustmentRequest};
 
 /// The annotation of a pod that names more plugins which its containers need.
 const REQUIRED: &str = "required-plugins.noderesource.dev";
@@ -65,8 +65,7 @@ impl ValidatorConfig {
         let Some(plugin) = owners.simple.get(&(Field::SeccompPolicy as i32)) else { return Ok(()) };
         let linux = request.container.as_ref().and_then(|container| container.linux.as_ref());
         let profile = linux.and_then(|linux| linux.seccomp_profile.as_ref());
-        let (refuse, whose) = match profile.map_or(ProfileType::Unconfined, |profile| profile.profile_type())
-        {
+        let (refuse, whose) = match profile.map_or(ProfileType::Unconfined, SecurityProfile::profile_type) {
             ProfileType::Unconfined => (
                 self.reject_unconfined_seccomp_adjustment,
                 "give a seccomp policy to an unconfined container",

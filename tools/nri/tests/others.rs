@@ -1,6 +1,7 @@
 //! Other people's plugins, and upstream's library, beside this runtime.
 
 #![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
+#![expect(clippy::needless_update, reason = "one macro makes messages with and without further fields")]
 
 mod common;
 
@@ -238,9 +239,14 @@ async fn plugins_change_a_clients_update_and_other_containers_at_a_stop() {
     assert_eq!(updated.updates.len(), 1);
     journal.wait("UpdateContainer main 77");
     let request = proto::StopContainerRequest { pod: Some(pod(&[])), container: Some(container()) };
-    let updates = nri.stop_container(request).await.unwrap();
+    let updates = nri.stop_container(request.clone()).await.unwrap();
     let ids: Vec<_> = updates.iter().map(|update| update.container_id.as_str()).collect();
     assert_eq!(ids, ["c1", "c2"]);
+    // Its end is no news any more, until there is another of that name.
+    assert!(nri.stop_container(request.clone()).await.unwrap().is_empty());
+    let removal = proto::RemoveContainerRequest { pod: Some(pod(&[])), container: Some(container()) };
+    nri.remove_container(removal).await.unwrap();
+    assert_eq!(nri.stop_container(request).await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,7 +62,7 @@ fn two_plugins_that_want_the_same_thing_are_refused() {
     let namespace = LinuxNamespace { r#type: "network".into(), path: "/run/netns/x".into() };
     let page = HugepageLimit { page_size: "2MB".into(), limit: 4 };
     let text = |value: &str| Some(OptionalString { value: value.into() });
-    let cases = [
+    let cases = vec![
         (adjust(ContainerAdjustment { annotations: one("a", "b"), ..Default::default() }), "Annotations a"),
         (adjust(ContainerAdjustment { mounts: vec![mount("/new")], ..Default::default() }), "Mounts /new"),
         (env(&[("COLOUR", "red")]), "Env COLOUR"),

@@ -71,16 +71,13 @@ impl Updates {
         let before = known.as_ref().and_then(|other| other.linux.clone()).and_then(|linux| linux.resources);
         let mut resources = before.unwrap_or_default();
         resources::merge(owners, by, wish, &mut [&mut resources])?;
-        match known {
-            Some(other) => {
-                other.linux.get_or_insert_default().resources = Some(resources);
-                other.ignore_failure &= asked.ignore_failure;
-            }
-            None => {
-                let mut update = asked.clone();
-                update.linux.get_or_insert_default().resources = Some(resources);
-                self.others.push(update);
-            }
+        if let Some(other) = known {
+            other.linux.get_or_insert_default().resources = Some(resources);
+            other.ignore_failure &= asked.ignore_failure;
+        } else {
+            let mut update = asked.clone();
+            update.linux.get_or_insert_default().resources = Some(resources);
+            self.others.push(update);
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ fn each_restriction_refuses_its_own_adjustment_and_no_other() {
         set(&mut config);
         config
     };
-    let cases = [
+    let cases = vec![
         (config(|c| c.reject_oci_hook_adjustment = true), request(simple(Field::OciHooks))),
         (config(|c| c.reject_namespace_adjustment = true), request(entry(Field::Namespace, "network"))),
         (config(|c| c.reject_sysctl_adjustment = true), request(entry(Field::Sysctl, "kernel.x"))),
