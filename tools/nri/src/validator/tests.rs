@@ -40,14 +40,14 @@ fn with_profile(profile: Option<ProfileType>) -> ValidateContainerAdjustmentRequ
     request
 }
 
-#[test]
-fn each_restriction_refuses_its_own_adjustment_and_no_other() {
+/// Each restriction alone, and an adjustment that it is about.
+fn restrictions() -> Vec<(ValidatorConfig, ValidateContainerAdjustmentRequest)> {
     let config = |set: fn(&mut ValidatorConfig)| {
         let mut config = enabled();
         set(&mut config);
         config
     };
-    let cases = vec![
+    vec![
         (config(|c| c.reject_oci_hook_adjustment = true), request(simple(Field::OciHooks))),
         (config(|c| c.reject_namespace_adjustment = true), request(entry(Field::Namespace, "network"))),
         (config(|c| c.reject_sysctl_adjustment = true), request(entry(Field::Sysctl, "kernel.x"))),
@@ -57,7 +57,12 @@ fn each_restriction_refuses_its_own_adjustment_and_no_other() {
             with_profile(Some(ProfileType::RuntimeDefault)),
         ),
         (config(|c| c.reject_custom_seccomp_adjustment = true), with_profile(Some(ProfileType::Localhost))),
-    ];
+    ]
+}
+
+#[test]
+fn each_restriction_refuses_its_own_adjustment_and_no_other() {
+    let cases = restrictions();
     for (at, (config, _)) in cases.iter().enumerate() {
         for (of, (_, request)) in cases.iter().enumerate() {
             let verdict = config.validate(request);
