@@ -5,11 +5,13 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use berth_types::{Error, Result};
+use futures::FutureExt as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::host::Host;
@@ -57,7 +59,8 @@ impl Desk {
                 tokio::select! {
                     biased;
                     job = queue.recv() => match job {
-                        Some(job) => job(&mut plugins).await,
+                        // A job that panics fails its own caller; the plugins are there for the next one.
+                        Some(job) => drop(AssertUnwindSafe(job(&mut plugins)).catch_unwind().await),
                         None => return,
                     },
                     () = departures.notified() => plugins.sweep(),
@@ -86,9 +89,8 @@ impl Desk {
                 let _ = done.send(work.await);
             })
         });
-        let ended = || Error::unavailable("NRI is shutting down");
-        self.jobs.send(job).await.map_err(|_| ended())?;
-        result.await.map_err(|_| ended())
+        self.jobs.send(job).await.map_err(|_| Error::unavailable("NRI is shutting down"))?;
+        result.await.map_err(|_| Error::internal("NRI gave a request up; the log has the reason"))
     }
 }
 
@@ -296,4 +298,20 @@ enum Asked<A> {
 
 fn conflict(error: MergeError) -> Error {
     Error::failed_precondition(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use berth_types::ErrorKind;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_is_an_error_of_its_own_only() {
+        let desk = Desk::open(ValidatorConfig::default(), Arc::default());
+        let broken = desk.run(|_| Box::pin(async { panic!("as the test wants it") })).await;
+        let Err::<(), _>(error) = broken else { panic!("a job that panics has no result") };
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert_eq!(desk.run(|_| Box::pin(async { 7 })).await.unwrap(), 7);
+    }
 }
