@@ -21,6 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut config = prost_build::Config::new();
     config.bytes(LARGE).enable_type_names().include_file("wire.rs");
+    // What plugins ask for is merged and applied in one order.
+    config.btree_map([".nri"]);
     // Clients are shown a pod's or container's configuration as JSON, whose names are those of the fields.
     config.type_attribute(".runtime.v1", "#[derive(serde::Serialize)]");
     tonic_prost_build::configure()

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
+use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
+use berth_oci::runtime::Spec;
 use berth_registry::{Config, challenges, hosts_of};
 use berth_streaming::spdy::frame::{Decoder, Frame};
 use berth_streaming::websocket::frame as websocket_frame;
 use berth_types::ImageRef;
+use prost::Message as _;
 
 /// One parser.
 #[derive(Clone, Copy, Debug)]
@@ -20,7 +23,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-/// Every parser of what comes from registries, images and their settings, and from whoever streams.
+/// Every parser of what comes from registries, images and their settings, from whoever streams and from plugins.
 pub const TARGETS: &[Target] = &[
     Target {
         name: "reference",
@@ -96,6 +99,11 @@ pub const TARGETS: &[Target] = &[
             "\u{7f}\u{7f}\u{7f}\u{7f}",
         ],
         run: websocket,
+    },
+    Target {
+        name: "nri",
+        words: &["-", "/", "..", "=", "rslave", "network", "\u{8}\u{7f}", "\u{1a}\u{2}\u{8}\u{1}", "\u{0}"],
+        run: nri,
     },
 ];
 
@@ -248,4 +256,22 @@ fn websocket(input: &[u8]) {
     let whole = read(input.len());
     assert!(whole.1.len() <= input.len());
     assert_eq!(whole, read(1));
+}
+
+/// What a plugin asks for makes a document that can be written, whose mounts hide none of one another.
+fn nri(input: &[u8]) {
+    let Ok(adjustment) = ContainerAdjustment::decode(input) else { return };
+    let mut spec = Spec::default();
+    if berth_nri::apply(&mut spec, &adjustment).is_err() {
+        return;
+    }
+    let written = Spec::from_slice(&spec.to_vec()).expect("what is written can be read");
+    assert_eq!(written, spec);
+    for (at, mount) in spec.mounts.iter().enumerate() {
+        assert!(!mount.destination.starts_with('-'), "a removal is no mount");
+        let over = format!("{}/", mount.destination.trim_end_matches('/'));
+        let hidden = spec.mounts[..at].iter().any(|before| before.destination.starts_with(&over));
+        assert!(!hidden || over == "/", "{} hides a mount before it", mount.destination);
+    }
+    berth_nri::describe(&spec);
 }

@@ -32,7 +32,18 @@ fn every_target_has_a_test_here() {
     let names: Vec<&str> = TARGETS.iter().map(|target| target.name).collect();
     assert_eq!(
         names,
-        ["reference", "manifest", "index", "challenge", "hosts", "tar", "whiteout", "spdy", "websocket"]
+        [
+            "reference",
+            "manifest",
+            "index",
+            "challenge",
+            "hosts",
+            "tar",
+            "whiteout",
+            "spdy",
+            "websocket",
+            "nri"
+        ]
     );
 }
 
@@ -79,4 +90,9 @@ fn frames_of_spdy() {
 #[test]
 fn frames_of_websockets() {
     holds("websocket");
+}
+
+#[test]
+fn adjustments_of_plugins() {
+    holds("nri");
 }

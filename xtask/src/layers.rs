@@ -2,7 +2,7 @@
 //!
 //! Crates of stores, engines and faces never see one another: they meet in berth-core. The wire
 //! (berth-proto) is known to faces, to the runtime engine and to binaries, and to nobody else but
-//! berth-cgroup, whose figures are messages of it.
+//! berth-cgroup, whose figures are messages of it, and berth-nri, which speaks it to plugins.
 
 use std::path::Path;
 use std::process::Command;
@@ -75,7 +75,7 @@ fn objection(member: &Member, target: &Member, development: bool) -> Option<Stri
         return Some("crates of this rank meet in berth-core".to_owned());
     }
     let wire = matches!(member.layer, Layer::Faces | Layer::Bins)
-        || matches!(member.name.as_str(), "berth-runtime" | "berth-cgroup");
+        || matches!(member.name.as_str(), "berth-runtime" | "berth-cgroup" | "berth-nri");
     if target.name == "berth-proto" && !wire && !development {
         return Some("the wire stays in faces and the runtime".to_owned());
     }
@@ -154,6 +154,7 @@ mod tests {
         assert!(objection(&krate("berth-metadata", Layer::Stores), &wire, false).is_some());
         assert!(objection(&krate("berth-transfer", Layer::Engines), &wire, false).is_some());
         assert!(objection(&krate("berth-runtime", Layer::Engines), &wire, false).is_none());
+        assert!(objection(&krate("berth-nri", Layer::Tools), &wire, false).is_none());
         assert!(objection(&krate("berth-server", Layer::Faces), &wire, false).is_none());
     }
 

@@ -16,4 +16,4 @@ mod wire;
 
 pub use prost;
 pub use prost_types;
-pub use wire::{containerd, google, grpc, io, runtime, runtimeoptions};
+pub use wire::{containerd, google, grpc, io, nri, runtime, runtimeoptions};

@@ -10,12 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prost::Message;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use super::{Sink, Source};
 use crate::frame::{Decoder, Event, FrameType, oversize};
 use crate::wire::{Request, Response};
 use crate::{Code, Error, Metadata, Status};
@@ -68,6 +67,11 @@ impl Client {
     /// Speaks over a connected socket. Called within a tokio runtime.
     pub fn from_stream(stream: UnixStream) -> Self {
         let (read, write) = stream.into_split();
+        Self::from_link(read, write)
+    }
+
+    /// Speaks over something else than a socket of its own. Called within a tokio runtime.
+    pub fn from_link(read: impl Source, write: impl Sink) -> Self {
         let (outgoing, queue) = mpsc::channel(QUEUE);
         let calls = Mutex::new(Calls { next: 1, waiting: HashMap::new(), closed: false });
         let shared = Arc::new(Shared { outgoing, calls, closed: watch::Sender::new(false) });
@@ -206,7 +210,7 @@ impl Shared {
     }
 }
 
-async fn receive(mut socket: OwnedReadHalf, shared: Arc<Shared>) {
+async fn receive(mut socket: impl Source, shared: Arc<Shared>) {
     let mut decoder = Decoder::default();
     let mut events = Vec::new();
     let mut buffer = vec![0; READ];
@@ -220,9 +224,9 @@ async fn receive(mut socket: OwnedReadHalf, shared: Arc<Shared>) {
     shared.close();
 }
 
-async fn send(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>, shared: Arc<Shared>) {
+async fn send(mut socket: impl Sink, mut queue: mpsc::Receiver<Vec<u8>>, shared: Arc<Shared>) {
     while let Some(frame) = queue.recv().await {
-        if socket.write_all(&frame).await.is_err() {
+        if socket.write(frame).await.is_err() {
             break;
         }
     }

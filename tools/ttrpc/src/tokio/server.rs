@@ -1,18 +1,17 @@
 //! A server: one [`Handler`] answers every call of every connection.
 //!
-//! A connection's calls run side by side, at most [`IN_FLIGHT`] of them; beyond that it is not read. A client that
+//! A connection's calls run side by side, at most [`IN_FLIGHT`] of them unless told otherwise; beyond that it is not read. A client that
 //! vanishes does not cancel what it began: its handlers run to their end and the answers are dropped.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::{Sink, Source};
 use crate::frame::{Decoder, Event};
 use crate::server::{Incoming, Intake};
 use crate::wire::Response;
@@ -43,12 +42,13 @@ pub trait Handler: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Server<H> {
     handler: Arc<H>,
+    in_flight: usize,
 }
 
 impl<H: Handler> Server<H> {
     /// A server of this handler.
     pub fn new(handler: H) -> Self {
-        Self { handler: Arc::new(handler) }
+        Self { handler: Arc::new(handler), in_flight: IN_FLIGHT }
     }
 
     /// Serves until `shutdown` resolves; then takes no more calls, and returns when those under way are answered.
@@ -64,7 +64,9 @@ impl<H: Handler> Server<H> {
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
-                        connections.spawn(connection(stream, self.handler.clone(), stop.subscribe()));
+                        let (read, write) = stream.into_split();
+                        let (handler, in_flight) = (self.handler.clone(), self.in_flight);
+                        connections.spawn(connection(read, write, handler, in_flight, stop.subscribe()));
                     }
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
                 },
@@ -73,16 +75,33 @@ impl<H: Handler> Server<H> {
         stop.send_replace(true);
         while connections.join_next().await.is_some() {}
     }
+
+    /// Lets a client have at most `calls` under way at once, at least one.
+    pub fn with_in_flight(mut self, calls: usize) -> Self {
+        self.in_flight = calls.max(1);
+        self
+    }
+
+    /// Serves one client, over something else than a socket of its own, until it has gone.
+    pub async fn serve_link(self, read: impl Source, write: impl Sink) {
+        let stop = watch::Sender::new(false);
+        connection(read, write, self.handler, self.in_flight, stop.subscribe()).await;
+    }
 }
 
-async fn connection<H: Handler>(stream: UnixStream, handler: Arc<H>, stop: watch::Receiver<bool>) {
-    let (read, write) = stream.into_split();
-    let (answers, queue) = mpsc::channel(IN_FLIGHT);
+async fn connection<H: Handler>(
+    read: impl Source,
+    write: impl Sink,
+    handler: Arc<H>,
+    in_flight: usize,
+    stop: watch::Receiver<bool>,
+) {
+    let (answers, queue) = mpsc::channel(in_flight);
     let mut writer = JoinSet::new();
     writer.spawn(send(write, queue));
     let mut calls = JoinSet::new();
     tokio::select! {
-        () = receive(read, handler, answers.clone(), &mut calls) => {}
+        () = receive(read, handler, answers.clone(), &mut calls, in_flight) => {}
         // The client reads no more; there is nobody to serve.
         _ = writer.join_next() => {}
         () = told(stop) => {}
@@ -98,12 +117,13 @@ async fn told(mut stop: watch::Receiver<bool>) {
 }
 
 async fn receive<H: Handler>(
-    mut socket: OwnedReadHalf,
+    mut socket: impl Source,
     handler: Arc<H>,
     answers: mpsc::Sender<Vec<u8>>,
     calls: &mut JoinSet<()>,
+    in_flight: usize,
 ) {
-    let places = Arc::new(Semaphore::new(IN_FLIGHT));
+    let places = Arc::new(Semaphore::new(in_flight));
     let mut decoder = Decoder::default();
     let mut intake = Intake::default();
     let mut events: Vec<Event> = Vec::new();
@@ -140,9 +160,9 @@ async fn receive<H: Handler>(
     }
 }
 
-async fn send(mut socket: OwnedWriteHalf, mut queue: mpsc::Receiver<Vec<u8>>) {
+async fn send(mut socket: impl Sink, mut queue: mpsc::Receiver<Vec<u8>>) {
     while let Some(frame) = queue.recv().await {
-        match tokio::time::timeout(WRITE_LIMIT, socket.write_all(&frame)).await {
+        match tokio::time::timeout(WRITE_LIMIT, socket.write(frame)).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) | Err(_) => return,
         }
