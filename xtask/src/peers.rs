@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "cni", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -40,6 +40,8 @@ enum Piece {
     Cni,
     /// crictl, built from its Go module.
     Crictl,
+    /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
+    Critest,
     /// A Debian 12 with systemd for the tests' virtual machine: its kernel and its disk.
     Guest,
 }
@@ -53,6 +55,7 @@ impl Piece {
             Self::Nerdctl => "nerdctl-2.3.5",
             Self::Cni => "cni-1.1.1",
             Self::Crictl => "crictl-1.36.0",
+            Self::Critest => "critest-1.36.0",
             Self::Guest => "guest-12.1",
         }
     }
@@ -64,6 +67,7 @@ impl Piece {
             Self::Nerdctl => golang::nerdctl(cache, into),
             Self::Cni => debian::plugins(into),
             Self::Crictl => golang::crictl(cache, into),
+            Self::Critest => golang::critest(cache, into),
             Self::Guest => guest::make(into),
         }
     }
