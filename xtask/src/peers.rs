@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "plugins", "filters", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -38,6 +38,10 @@ enum Piece {
     Nerdctl,
     /// Debian 12's CNI plugins 1.1.
     Cni,
+    /// The reference CNI plugins 1.9.1, built from their Go module.
+    Plugins,
+    /// Debian 12's nft and iptables (iptables-nft), which those call.
+    Filters,
     /// crictl, built from its Go module.
     Crictl,
     /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
@@ -54,6 +58,8 @@ impl Piece {
             Self::Containerd => "containerd-2.3.4",
             Self::Nerdctl => "nerdctl-2.3.5",
             Self::Cni => "cni-1.1.1",
+            Self::Plugins => "cni-1.9.1",
+            Self::Filters => "filters-12",
             Self::Crictl => "crictl-1.36.0",
             Self::Critest => "critest-1.36.0",
             Self::Guest => "guest-12.1",
@@ -66,6 +72,8 @@ impl Piece {
             Self::Containerd => golang::containerd(cache, into),
             Self::Nerdctl => golang::nerdctl(cache, into),
             Self::Cni => debian::plugins(into),
+            Self::Plugins => golang::plugins(cache, into),
+            Self::Filters => debian::filters(into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Critest => golang::critest(cache, into),
             Self::Guest => guest::make(into),

@@ -26,6 +26,8 @@ pub struct Config {
     pub pull_patience: Duration,
     /// The version that the runtime says it has.
     pub version: String,
+    /// Where streams of commands, containers and ports come in.
+    pub streaming: berth_streaming::Config,
     /// What pods need.
     pub pods: Pods,
 }
@@ -119,6 +121,8 @@ pub struct Network {
     pub max_conf_num: usize,
     /// Whether one network comes after the other.
     pub is_serial: bool,
+    /// Whether networks of well-known plugins are made without them.
+    pub in_process: berth_cni::InProcess,
 }
 
 /// Which address of a pod comes first.

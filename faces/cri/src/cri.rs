@@ -1,9 +1,10 @@
 //! What both services share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use berth_core::{Catalog, ContentStore, Images, Scope};
 use berth_proto::runtime::v1 as proto;
+use berth_streaming::{Server, Urls};
 use berth_types::{Error, Namespace, Result};
 use proto::image_service_server::ImageServiceServer;
 use proto::runtime_service_server::RuntimeServiceServer;
@@ -16,6 +17,7 @@ use crate::image::Known;
 use crate::nursery::Nursery;
 use crate::pod::{Networks, Pod};
 use crate::service;
+use crate::session::Streams;
 use crate::stats::Rates;
 use crate::table::Table;
 
@@ -34,6 +36,7 @@ pub struct Cri {
     pub(crate) events: Events,
     pub(crate) nursery: Nursery,
     pub(crate) rates: Rates,
+    pub(crate) urls: OnceLock<Urls>,
 }
 
 impl Cri {
@@ -53,11 +56,23 @@ impl Cri {
             events: Events::default(),
             nursery: Nursery::open(),
             rates: Rates::default(),
+            urls: OnceLock::new(),
         });
         cri.recover_pods().await?;
         cri.recover_containers().await?;
         cri.settle_pods().await;
+        cri.listen().await?;
         Ok(cri)
+    }
+
+    /// Lets streams come in.
+    async fn listen(self: &Arc<Self>) -> Result<()> {
+        let streams = Arc::new(Streams(Arc::downgrade(self)));
+        let server = Server::open(&self.config.streaming, streams).await?;
+        // It is set but once, here.
+        let _ = self.urls.set(server.urls());
+        self.nursery.spawn(server.run(std::future::pending()));
+        Ok(())
     }
 
     /// Ends what goes on in the background. Pods and containers go on.

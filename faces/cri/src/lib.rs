@@ -7,6 +7,8 @@
 //! | [`pod`] | what containers share: namespaces, files, addresses |
 //! | [`container`] | containers of pods, and commands in them |
 //! | [`spec`] | from what was asked for to what the low-level runtime does |
+//! | [`session`] | commands, first processes and ports that are streamed to somebody |
+//! | [`stats`] | what containers and pods use |
 //! | [`config`] | what of containerd's CRI tables is heeded |
 //!
 //! Everything goes through the core traits: a pull is the pull of everybody else, a container is a record and a task
@@ -23,6 +25,7 @@ mod names;
 mod nursery;
 mod pod;
 mod service;
+mod session;
 mod spec;
 mod stats;
 mod status;

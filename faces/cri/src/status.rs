@@ -98,7 +98,7 @@ fn handlers<'a>(default: &str, all: impl Iterator<Item = &'a Handler>) -> Vec<pr
     let features = |handler: &Handler| {
         Some(proto::RuntimeHandlerFeatures {
             recursive_read_only_mounts: handler.is_own,
-            user_namespaces: false,
+            user_namespaces: handler.is_own,
         })
     };
     let mut found = Vec::new();

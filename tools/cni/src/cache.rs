@@ -33,6 +33,9 @@ pub(crate) struct Record {
     arguments: Option<Vec<(String, String)>>,
     #[serde(rename = "capabilityArgs", skip_serializing_if = "Option::is_none")]
     capabilities: Option<Map<String, Value>>,
+    /// Whether it was made in process: then it is removed so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) in_process: bool,
     /// The result; none for an intent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) result: Option<Value>,
@@ -49,6 +52,7 @@ impl Record {
             namespace: attachment.namespace.display().to_string(),
             arguments: Some(attachment.arguments.clone()),
             capabilities: Some(attachment.capabilities.clone()),
+            in_process: false,
             result: None,
         }
     }
@@ -83,7 +87,7 @@ impl Cache {
         use std::io::Write;
         use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
         let path = self.path(&record.network, &record.container, &record.interface);
-        let partial = self.0.join(format!(".{}-{}.partial", record.container, record.interface));
+        let partial = self.0.join(partial(&record.container, &record.interface));
         let put = || -> io::Result<()> {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
             let mut file =
@@ -102,11 +106,24 @@ impl Cache {
     /// Removes it; one that is gone is fine.
     pub(crate) fn remove(&self, network: &str, container: &str, interface: &str) -> Result<()> {
         let path = self.path(network, container, interface);
+        // What a writer that was killed has left.
+        let _ = fs::remove_file(self.0.join(partial(container, interface)));
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io(format!("cannot remove {}", path.display()), error))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Removes what writers that were killed have left for a container's devices, or for all but valid ones.
+    pub(crate) fn sweep(&self, is_stale: &dyn Fn(&str) -> bool) {
+        for entry in fs::read_dir(&self.0).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let of = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+            if of.is_some_and(is_stale) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 
@@ -125,6 +142,11 @@ impl Cache {
     fn path(&self, network: &str, container: &str, interface: &str) -> PathBuf {
         self.0.join(format!("{network}-{container}-{interface}"))
     }
+}
+
+/// The name of a record that is being written.
+fn partial(container: &str, interface: &str) -> String {
+    format!(".{container}-{interface}.partial")
 }
 
 fn open(path: &Path) -> Option<Record> {

@@ -8,10 +8,12 @@ use berth_types::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
 use crate::attachment::{Attached, Attachment};
+use crate::builtin::Builtin;
 use crate::cache::{Cache, Record};
 use crate::config::{NetworkList, Plugin, check_name};
 use crate::error::PluginError;
 use crate::folder::{Folder, Loaded};
+use crate::in_process::InProcess;
 use crate::invoke::{Command, Programs, Target, check_interface, excerpt, is_there};
 use crate::outcome::Outcome;
 use crate::version::Version;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub deadline: Duration,
     /// The programs that plugins call are searched here.
     pub search_path: String,
+    /// Which networks are done in process.
+    pub in_process: InProcess,
 }
 
 impl Default for Settings {
@@ -48,6 +52,7 @@ impl Default for Settings {
             cache_dir: "/var/lib/cni".into(),
             deadline: Duration::from_secs(60),
             search_path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
+            in_process: InProcess::default(),
         }
     }
 }
@@ -60,6 +65,7 @@ pub struct Cni {
     is_serial: bool,
     programs: Programs,
     cache: Cache,
+    pub(crate) in_process: InProcess,
 }
 
 impl Cni {
@@ -74,6 +80,7 @@ impl Cni {
             cache_dir,
             deadline,
             search_path,
+            in_process,
         } = settings;
         Self {
             folder: Folder::new(conf_dir, max_conf_num),
@@ -81,6 +88,7 @@ impl Cni {
             is_serial,
             programs: Programs { folders: bin_dirs, deadline, search_path },
             cache: Cache::new(&cache_dir),
+            in_process,
         }
     }
 
@@ -112,7 +120,14 @@ impl Cni {
     /// Whether containers can be given networks: the configuration is there, and plugins that can be asked say so.
     pub fn status(&self) -> Result<()> {
         let loaded = self.ready()?;
-        for network in loaded.networks.iter().filter(|network| network.version >= Version::V1_1_0) {
+        for network in &loaded.networks {
+            if let Ok(builtin) = self.builtin(network) {
+                builtin.status()?;
+                continue;
+            }
+            if network.version < Version::V1_1_0 {
+                continue;
+            }
             for plugin in &network.plugins {
                 let input = plugin.input(network, None, None);
                 self.ask(network, plugin, Command::Status, Target::default(), &input)?;
@@ -177,8 +192,21 @@ impl Cni {
         if let Some(before) = self.cache.read(&list.name, &attachment.container, device) {
             self.del_record(&before, &attachment.namespace)?;
         }
-        let mut record = Record::new(&list.name, &list.source, attachment, device);
+        let builtin = self.builtin(list).ok();
+        let source = builtin.as_ref().map_or_else(|| list.source.clone(), Builtin::source);
+        let mut record = Record::new(&list.name, &source, attachment, device);
+        record.in_process = builtin.is_some();
         self.cache.write(&record)?;
+        let outcome = match builtin {
+            Some(builtin) => builtin.add(attachment, device)?,
+            None => self.ask_for_addition(list, device, attachment)?,
+        };
+        record.result = Some(outcome.write(list.version));
+        self.cache.write(&record)?;
+        Ok(outcome)
+    }
+
+    fn ask_for_addition(&self, list: &NetworkList, device: &str, attachment: &Attachment) -> Result<Outcome> {
         let namespace = attachment.namespace.display().to_string();
         let target = target(attachment, &namespace, device);
         let mut before: Option<Outcome> = None;
@@ -196,10 +224,7 @@ impl Cni {
                 Error::unknown(text).caused_by(error)
             })?);
         }
-        let outcome = before.unwrap_or_default();
-        record.result = Some(outcome.write(list.version));
-        self.cache.write(&record)?;
-        Ok(outcome)
+        Ok(before.unwrap_or_default())
     }
 
     /// Takes a namespace off every network that it was put on, each by the configuration of that time. One that is
@@ -207,6 +232,8 @@ impl Cni {
     pub fn del(&self, attachment: &Attachment) -> Result<()> {
         check_name(&attachment.container)?;
         let mut failed = None;
+        let own = format!("{}-", attachment.container);
+        self.cache.sweep(&|of| of.starts_with(&own));
         for record in self.cache.of(Some(&attachment.container)) {
             if let Err(error) = self.del_record(&record, &attachment.namespace) {
                 failed = failed.or(Some(error));
@@ -232,6 +259,12 @@ impl Cni {
         let result = record.result.as_ref().filter(|_| list.version >= Version::V0_4_0);
         let before =
             result.and_then(|result| Outcome::read(result.to_string().as_bytes(), list.version).ok());
+        let builtin =
+            if record.in_process { Builtin::of(&list, self.deadline()) } else { self.builtin(&list) };
+        if let Ok(builtin) = builtin {
+            builtin.del(&attachment, Path::new(&namespace), &record.interface, before)?;
+            return self.cache.remove(&record.network, &record.container, &record.interface);
+        }
         for plugin in list.plugins.iter().rev() {
             let before = before.as_ref().map(|outcome| outcome.write(list.version));
             let input = plugin.input(&list, Some(&attachment.capabilities), before);
@@ -265,6 +298,14 @@ impl Cni {
                 ))
             })?;
             let before = Outcome::read(result.to_string().as_bytes(), list.version)?;
+            // What was added in process has its backends in the configuration of its record.
+            let own = record.as_ref().filter(|record| record.in_process).and_then(Record::config);
+            let own = own.map(|text| NetworkList::parse(&text)).transpose()?;
+            let list = own.as_ref().unwrap_or(list);
+            if let Ok(builtin) = self.builtin(list) {
+                builtin.check(attachment, &device, &before)?;
+                continue;
+            }
             let namespace = attachment.namespace.display().to_string();
             for plugin in &list.plugins {
                 let input =
@@ -280,6 +321,9 @@ impl Cni {
     pub fn gc(&self, valid: &[(String, String)]) -> Result<()> {
         let loaded = self.ready()?;
         let mut failed = None;
+        let known: Vec<String> =
+            valid.iter().map(|(container, device)| format!("{container}-{device}")).collect();
+        self.cache.sweep(&|of| !known.iter().any(|known| known == of));
         for list in loaded.networks.iter().filter(|list| !list.disable_gc) {
             for record in self.cache.of(None) {
                 let is_valid = valid
@@ -290,6 +334,10 @@ impl Cni {
                 }
             }
             if list.version < Version::V1_1_0 {
+                continue;
+            }
+            if let Ok(builtin) = self.builtin(list) {
+                failed = failed.or(builtin.gc(valid).err());
                 continue;
             }
             let valid: Vec<Value> = valid
@@ -318,6 +366,10 @@ impl Cni {
         })?;
         let versions = value["supportedVersions"].as_array().into_iter().flatten();
         Ok(versions.filter_map(Value::as_str).map(str::to_owned).collect())
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.programs.deadline
     }
 
     fn ready(&self) -> Result<Arc<Loaded>> {

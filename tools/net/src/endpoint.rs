@@ -19,12 +19,12 @@ use berth_types::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::filter;
 use crate::lease::Leases;
-use crate::link::{Link, Pair, mac_text, parse_mac};
+use crate::link::{Link, Pair, Port, mac_text, parse_mac, random_mac, random_name};
 use crate::namespace::{self, Namespace};
 use crate::netlink::Socket;
 use crate::network::{Network, Networks, read, read_all, remove, write};
-use crate::nft;
 use crate::port::{self, PortMapping};
 use crate::subnet::Subnet;
 
@@ -76,10 +76,7 @@ impl Networks {
             };
             endpoint.ports = port::settle(&endpoint.ports, &others)?;
             endpoint.namespace = self.run.join(&endpoint.owner);
-            endpoint.device = format!(
-                "veth{:08x}",
-                random_u32().map_err(|error| Error::io("cannot name a device", error))?
-            );
+            endpoint.device = random_name().map_err(|error| Error::io("cannot name a device", error))?;
             endpoint.maker = std::process::id();
             write(&path, &endpoint)?;
         }
@@ -140,7 +137,7 @@ impl Networks {
             let name = endpoint.name.clone();
             move |error| Error::io(format!("cannot remove the {what} of container {name}"), error)
         };
-        nft::remove(owner).map_err(wrong("packet filter rules"))?;
+        filter::remove(owner).map_err(wrong("packet filter rules"))?;
         Socket::route()
             .and_then(|mut here| here.delete_link(&endpoint.device))
             .map_err(wrong("network device"))?;
@@ -180,7 +177,7 @@ impl Networks {
         let bridge = here.link(&network.bridge).map_err(wrong)?;
         let bridge = bridge.ok_or_else(|| missing(format!("the bridge {} is gone", network.bridge)))?;
         let port = here.link(&endpoint.device).map_err(wrong)?;
-        if !port.is_some_and(|port| port.is_up && port.master == bridge.index) {
+        if !port.is_some_and(|port| port.is_up() && port.master == bridge.index) {
             return Err(missing(format!("{} is not on {}", endpoint.device, network.bridge)));
         }
         let inside = Namespace::open(&endpoint.namespace)?;
@@ -193,7 +190,7 @@ impl Networks {
         if let Some((address, ..)) = endpoint.addresses.iter().find(|(address, ..)| !held.contains(address)) {
             return Err(missing(format!("the address {address} is not leased to it")));
         }
-        let rules = nft::owners().map_err(wrong)?.iter().filter(|own| *own == owner).count();
+        let rules = filter::owners().map_err(wrong)?.iter().filter(|own| *own == owner).count();
         if rules < endpoint.addresses.len() * 3 {
             return Err(missing(format!("it has {rules} rules in the packet filter")));
         }
@@ -218,14 +215,14 @@ impl Networks {
             for (address, text) in leases.all()? {
                 let owner = text.split("\r\n").next().unwrap_or_default();
                 if !known.contains(owner) {
-                    nft::remove(owner).map_err(wrong)?;
+                    filter::remove(owner).map_err(wrong)?;
                     leases.free(address)?;
                 }
             }
         }
         // Rules that are left are those of networks in another folder, which share the table.
-        if nft::owners().map_err(wrong)?.is_empty() {
-            nft::remove_table().map_err(wrong)?;
+        if filter::owners().map_err(wrong)?.is_empty() {
+            filter::remove_table().map_err(wrong)?;
         }
         Ok(gone)
     }
@@ -254,7 +251,7 @@ impl Networks {
                 mac: parse_mac(&endpoint.mac),
             })?;
             let port = here.link(&device)?.ok_or(io::ErrorKind::NotFound)?;
-            here.set_hairpin(port.index)?;
+            here.set_port(port.index, Port { hairpin: true, isolated: false })?;
             if addresses.iter().any(|(address, _)| address.is_ipv6()) {
                 inside.set(&[
                     ("/proc/sys/net/ipv6/conf/all/disable_ipv6".into(), "0"),
@@ -302,7 +299,7 @@ impl Networks {
             let wanted = endpoint.wanted.iter().copied().find(|address| subnet.contains(*address));
             let address = match own {
                 Some(address) => address,
-                None => leases.take((index, subnet), (&endpoint.owner, INTERFACE), wanted)?,
+                None => lease(&leases, (index, subnet), &endpoint.owner, wanted)?,
             };
             addresses.push((address, *subnet));
         }
@@ -349,24 +346,47 @@ impl Endpoint {
     }
 }
 
+/// Takes an address of a subnet: the wanted one, or the next free one.
+fn lease(
+    leases: &Leases,
+    (index, subnet): (usize, &Subnet),
+    owner: &str,
+    wanted: Option<IpAddr>,
+) -> Result<IpAddr> {
+    let owner = (owner, INTERFACE);
+    if let Some(address) = wanted {
+        if !subnet.contains(address) || address == subnet.gateway {
+            return Err(Error::invalid_argument(format!(
+                "address {address} is not one that {subnet} has for containers"
+            )));
+        }
+        if !leases.take(index, owner, address)? {
+            return Err(Error::failed_precondition(format!("address {address} is already in use")));
+        }
+        return Ok(address);
+    }
+    let next = leases.take_next((index, &[subnet.leasable()]), owner)?;
+    next.map(|(address, _)| address).ok_or_else(|| {
+        Error::new(
+            berth_types::ErrorKind::ResourceExhausted,
+            format!("no address of {subnet} is free: remove containers or make a larger network"),
+        )
+    })
+}
+
 /// The bridge of a network with its addresses, and the host as a router.
 fn gateway(here: &mut Socket, network: &Network, subnets: &[Subnet]) -> io::Result<Link> {
     if let Some(bridge) = here.link(&network.bridge)?
-        && bridge.is_bridge
-        && bridge.is_up
+        && bridge.is_bridge()
+        && bridge.is_up()
     {
         return Ok(bridge);
     }
     if here.link(&network.bridge)?.is_none() {
-        let random = random_u32()?.to_ne_bytes();
-        here.add_bridge(
-            &network.bridge,
-            network.mtu,
-            [0x02, 0xbe, random[0], random[1], random[2], random[3]],
-        )?;
+        here.add_bridge(&network.bridge, network.mtu, random_mac()?)?;
     }
     let bridge = here.link(&network.bridge)?.ok_or(io::ErrorKind::NotFound)?;
-    if !bridge.is_bridge {
+    if !bridge.is_bridge() {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a device of this name is no bridge"));
     }
     for subnet in subnets {
@@ -398,7 +418,7 @@ fn filter(network: &Network, endpoint: &Endpoint) -> Result<()> {
         let path = format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge);
         std::fs::write(&path, "1").map_err(|error| Error::io(format!("cannot set {path}"), error))?;
     }
-    nft::put(&nft::Rules {
+    filter::put(&filter::Rules {
         owner: &endpoint.owner,
         bridge: &network.bridge,
         masquerade: !network.internal,
@@ -408,10 +428,4 @@ fn filter(network: &Network, endpoint: &Endpoint) -> Result<()> {
     .map_err(|error| {
         Error::io(format!("cannot set the packet filter rules of container {}", endpoint.name), error)
     })
-}
-
-fn random_u32() -> io::Result<u32> {
-    let mut bytes = [0; 4];
-    rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty())?;
-    Ok(u32::from_ne_bytes(bytes))
 }

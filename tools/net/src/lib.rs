@@ -8,20 +8,26 @@
 //! Called by the command line's engine when it makes and removes containers, and by the restart monitor before
 //! it starts one again.
 
+pub mod conntrack;
+pub mod lease;
+pub mod link;
+pub mod netlink;
+pub mod nft;
+pub mod route;
+
 mod endpoint;
-mod lease;
-mod link;
+mod filter;
 mod namespace;
-mod netlink;
 mod network;
-mod nft;
 mod port;
+mod removal;
 mod subnet;
 
 pub use endpoint::{Endpoint, INTERFACE};
 pub use namespace::{is_held, set_loopback_up};
 pub use network::{DEFAULT, Network, Networks};
 pub use port::{PortMapping, Protocol};
+pub use removal::remove_link;
 pub use subnet::Subnet;
 
 /// Whether `text` is a hardware address that a device may have.

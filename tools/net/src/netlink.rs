@@ -3,18 +3,23 @@
 //! A socket stays in the network namespace in which it was made, whoever uses it later.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netlink::SocketAddrNetlink,
     recv, sendto, socket_with, sockopt,
 };
 
-pub(crate) const REQUEST: u16 = 0x1;
+const REQUEST: u16 = 0x1;
+/// The kernel says when it is done.
 pub(crate) const ACK: u16 = 0x4;
+/// Every object of a kind.
 pub(crate) const DUMP: u16 = 0x300;
+/// What is there already is an error.
 pub(crate) const EXCLUSIVE: u16 = 0x200;
+/// What is not there is made.
 pub(crate) const CREATE: u16 = 0x400;
+/// After what is there.
 pub(crate) const APPEND: u16 = 0x800;
 const NESTED: u16 = 0x8000;
 const ERROR: u16 = 2;
@@ -22,10 +27,14 @@ const DONE: u16 = 3;
 /// In the flags of an answer: something changed meanwhile, so the answers are not all there is.
 const TORN: u16 = 0x10;
 /// How long the kernel may take: it answers at once, so silence means that something is broken.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// How often is asked for what others change all the time.
+const ATTEMPTS: u32 = 100;
 
 /// One message being written.
-pub(crate) struct Message(Vec<u8>);
+#[derive(Clone, Debug)]
+pub struct Message(Vec<u8>);
 
 impl Message {
     /// A message with the fixed header of its family.
@@ -91,34 +100,64 @@ pub(crate) struct Answer {
 }
 
 /// A socket to one part of the kernel.
-pub(crate) struct Socket {
+#[derive(Debug)]
+pub struct Socket {
     socket: OwnedFd,
     sequence: u32,
 }
 
 impl Socket {
     /// To the links, addresses and routes of the calling thread's network namespace.
-    pub(crate) fn route() -> io::Result<Self> {
-        Self::open(None)
+    pub fn route() -> io::Result<Self> {
+        Self::open(None, 0)
+    }
+
+    /// The same, told of every change of a link from now on.
+    pub fn watching_links() -> io::Result<Self> {
+        const LINKS: u32 = 1;
+        Self::open(None, LINKS)
     }
 
     /// To its packet filter.
     pub(crate) fn netfilter() -> io::Result<Self> {
-        Self::open(Some(rustix::net::netlink::NETFILTER))
+        Self::open(Some(rustix::net::netlink::NETFILTER), 0)
     }
 
-    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+    fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
         sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
-        bind(socket.as_fd(), &SocketAddrNetlink::new(0, 0))?;
+        bind(socket.as_fd(), &SocketAddrNetlink::new(0, groups))?;
         Ok(Self { socket, sequence: 0 })
     }
 
     /// Does what the message says; the kernel's refusal is the error.
-    pub(crate) fn execute(&mut self, message: Message) -> io::Result<()> {
+    pub fn execute(&mut self, message: Message) -> io::Result<()> {
         self.sequence += 1;
         self.send(&message.sealed(self.sequence))?;
         self.answers(self.sequence, false).map(drop)
+    }
+
+    /// Does what each message says, one after the other, for one wait. What comes after a refusal is done all the
+    /// same; the error is the first.
+    pub fn execute_all(&mut self, messages: Vec<Message>) -> io::Result<()> {
+        let (mut bytes, first) = (Vec::new(), self.sequence + 1);
+        let count = messages.len() as u32;
+        for mut message in messages {
+            message.add_flags(ACK);
+            self.sequence += 1;
+            bytes.extend(message.sealed(self.sequence));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.send(&bytes)?;
+        let mut refused = None;
+        for sequence in first..first + count {
+            if let Err(error) = self.answers(sequence, false) {
+                refused = refused.or(Some(error));
+            }
+        }
+        refused.map_or(Ok(()), Err)
     }
 
     /// Asks, and gives every answer; `Interrupted` if they are not of one moment.
@@ -126,6 +165,19 @@ impl Socket {
         self.sequence += 1;
         self.send(&message.sealed(self.sequence))?;
         self.answers(self.sequence, many)
+    }
+
+    /// Asks for every object of a kind. Asks again when somebody changed them while they were told.
+    pub(crate) fn dump(&mut self, question: &Message) -> io::Result<Vec<Vec<u8>>> {
+        let mut attempts = 0;
+        loop {
+            match self.ask(question.clone(), true) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted && attempts < ATTEMPTS => {
+                    attempts += 1;
+                }
+                other => return Ok(other?.into_iter().map(|answer| answer.body).collect()),
+            }
+        }
     }
 
     /// Sends several as one transaction, of which all or nothing happens. The last but one asks for the
@@ -141,6 +193,22 @@ impl Socket {
         let _ = sockopt::set_socket_send_buffer_size_force(&self.socket, bytes.len());
         self.send(&bytes)?;
         self.answers(last, false).map(drop)
+    }
+
+    /// Reads what has been told, and whether a link's end was among it.
+    pub(crate) fn saw_removal(&mut self, index: u32) -> io::Result<bool> {
+        const DELETE_LINK: u16 = 17;
+        let mut buffer = vec![0; 64 * 1024];
+        let (_, length) = recv(self.socket.as_fd(), &mut buffer[..], RecvFlags::empty())?;
+        let mut rest = &buffer[..length.min(64 * 1024)];
+        let mut found = false;
+        while rest.len() >= 16 {
+            let size = (u32_at(rest, 0) as usize).clamp(16, rest.len());
+            // The family is none: a bridge tells of its ports too.
+            found |= u16_at(rest, 4) == DELETE_LINK && rest.get(16) == Some(&0) && u32_at(rest, 20) == index;
+            rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+        }
+        Ok(found)
     }
 
     fn send(&self, bytes: &[u8]) -> io::Result<()> {
@@ -178,6 +246,12 @@ impl Socket {
                 }
             }
         }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

@@ -17,7 +17,7 @@ use crate::Subnet;
 /// The network that containers are on unless they say otherwise.
 pub const DEFAULT: &str = "bridge";
 /// How long another may change the networks: it takes milliseconds, so whoever takes longer stands still.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A network: a bridge with subnets.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -233,8 +233,13 @@ fn host_subnets() -> Vec<Subnet> {
 }
 
 /// Locks a file for as long as it is held, and makes it before, with its folder.
-#[expect(clippy::disallowed_methods, reason = "the kernel's own wait for such a lock has no deadline")]
 pub(crate) fn lock(path: &Path) -> io::Result<File> {
+    lock_within(path, PATIENCE)
+}
+
+/// The same, with how long another may hold it meanwhile.
+#[expect(clippy::disallowed_methods, reason = "the kernel's own wait for such a lock has no deadline")]
+pub(crate) fn lock_within(path: &Path, patience: Duration) -> io::Result<File> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -243,7 +248,7 @@ pub(crate) fn lock(path: &Path) -> io::Result<File> {
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(file),
-            Err(Errno::WOULDBLOCK) if began.elapsed() < PATIENCE => {
+            Err(Errno::WOULDBLOCK) if began.elapsed() < patience => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(Errno::WOULDBLOCK) => {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use berth_types::{Error, Result};
 
-use crate::lease::{address, number};
+use crate::lease::{Range, address, number};
 
 /// A subnet of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,13 @@ impl Subnet {
         (base + 1, base + self.host() - u128::from(self.base.is_ipv4()))
     }
 
+    /// The same as what addresses are taken from.
+    pub(crate) fn leasable(&self) -> Range {
+        let (first, last) = self.range();
+        let (first, last) = (address(first, self.base), address(last, self.base));
+        Range { first, last, gateway: self.gateway, prefix: self.prefix }
+    }
+
     /// Whether an address is one of its own, not counting the first and, for IPv4, the last.
     pub fn contains(&self, address: IpAddr) -> bool {
         let (first, last) = self.range();
@@ -70,7 +77,7 @@ impl Subnet {
     /// The mask, as the packet filter compares with it.
     pub(crate) fn mask(&self) -> Vec<u8> {
         let all = if self.base.is_ipv4() { u128::from(u32::MAX) } else { u128::MAX };
-        crate::link::octets(address(all & !self.host(), self.base))
+        crate::route::octets(address(all & !self.host(), self.base))
     }
 }
 

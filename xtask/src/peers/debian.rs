@@ -1,6 +1,7 @@
 //! Packages of Debian, unpacked beside the system and not installed: no service starts.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -26,6 +27,48 @@ pub(crate) fn unpack(into: &Path) -> Result<()> {
 /// The CNI plugins, which need nothing else.
 pub(crate) fn plugins(into: &Path) -> Result<()> {
     packages(&["containernetworking-plugins"], into)
+}
+
+/// What nft and iptables consist of. They are not installed: other programs act otherwise where they find them.
+const FILTERS: [&str; 14] = [
+    "nftables",
+    "libnftables1",
+    "libnftnl11",
+    "libmnl0",
+    "libjansson4",
+    "libedit2",
+    "libbsd0",
+    "libmd0",
+    "iptables",
+    "libxtables12",
+    "libip4tc2",
+    "libip6tc2",
+    "libnfnetlink0",
+    "libnetfilter-conntrack3",
+];
+
+/// The programs of packet filters: `into/bin` holds one for each name, which finds its libraries beside it.
+pub(crate) fn filters(into: &Path) -> Result<()> {
+    packages(&FILTERS, into)?;
+    let bin = into.join("bin");
+    fs::create_dir_all(&bin)?;
+    for (name, program) in [
+        ("nft", "nft"),
+        ("iptables", "xtables-nft-multi iptables"),
+        ("ip6tables", "xtables-nft-multi ip6tables"),
+        ("iptables-save", "xtables-nft-multi iptables-save"),
+    ] {
+        let text = format!(
+            "#!/bin/sh\n\
+             here=${{0%/*}}/..\n\
+             export LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu\n\
+             export XTABLES_LIBDIR=$here/usr/lib/x86_64-linux-gnu/xtables\n\
+             exec $here/usr/sbin/{program} \"$@\"\n"
+        );
+        fs::write(bin.join(name), text)?;
+        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
 }
 
 /// Downloads packages and unpacks them under `into`, without what they depend on.

@@ -40,6 +40,22 @@ pub(crate) fn critest(cache: &Path, into: &Path) -> Result<()> {
     fs::remove_dir_all(&around).context("cannot remove the module around critest")
 }
 
+/// The reference plugins of the Container Network Interface that berth does in process too.
+pub(crate) fn plugins(cache: &Path, into: &Path) -> Result<()> {
+    let plugins = [
+        "main/bridge",
+        "main/ptp",
+        "main/loopback",
+        "ipam/host-local",
+        "meta/portmap",
+        "meta/firewall",
+        "meta/tuning",
+    ];
+    let modules =
+        plugins.map(|plugin| format!("github.com/containernetworking/plugins/plugins/{plugin}@v1.9.1"));
+    install(cache, into, &modules)
+}
+
 /// nerdctl. Its module has a replace line, which `go install` refuses, so it is built as a dependency of a
 /// module of our own that repeats the line. What it replaces, a test framework in a folder of nerdctl's own tree,
 /// has no part in what the program does; a module with the one interface that is named stands in for it.

@@ -2,6 +2,7 @@
 
 mod images;
 mod runtime;
+mod streaming;
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::identity;
 
 use images::Images;
 use runtime::Runtime;
+use streaming::Streaming;
 
 /// The plugin that serves it.
 pub(crate) const URI: &str = "io.containerd.grpc.v1.cri";
@@ -46,6 +48,10 @@ fn settings(config: &Config) -> Result<berth_cri::Config> {
     for warning in runtime.warnings() {
         tracing::warn!("passed over, of plugins.{RUNTIME:?}: {warning}");
     }
+    let streaming: Streaming = table(config, URI)?;
+    if let Some(warning) = streaming.warning() {
+        tracing::warn!("passed over, of plugins.{URI:?}: {warning}");
+    }
     let headers = images.registry.headers.into_iter();
     Ok(berth_cri::Config {
         image_folder: config.root.join(format!("io.containerd.snapshotter.v1.{}", images.snapshotter)),
@@ -62,6 +68,7 @@ fn settings(config: &Config) -> Result<berth_cri::Config> {
         pinned_images: images.pinned_images,
         pull_patience: images.image_pull_progress_timeout.as_std(),
         version: identity::version(),
+        streaming: streaming.config()?,
         pods: runtime.pods(config)?,
     })
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use berth_cni::InProcess;
 use berth_cri::{AddressPreference, Handler, Network, Pods};
 use berth_oci::runtime::Spec;
 use berth_proto::containerd::runc::v1::Options as RuncOptions;
@@ -94,6 +95,8 @@ struct Cni {
     conf_template: String,
     ip_pref: String,
     use_internal_loopback: bool,
+    /// Ours: networks of well-known plugins are made in process, several times faster, with the same result.
+    berth_in_process: bool,
 }
 
 impl Default for Runtime {
@@ -169,6 +172,7 @@ impl Default for Cni {
             conf_template: String::new(),
             ip_pref: String::new(),
             use_internal_loopback: false,
+            berth_in_process: false,
         }
     }
 }
@@ -294,6 +298,7 @@ impl Cni {
             bin_dirs,
             max_conf_num: self.max_conf_num,
             is_serial: self.setup_serially,
+            in_process: if self.berth_in_process { InProcess::WhenPossible } else { InProcess::Marked },
         }
     }
 }

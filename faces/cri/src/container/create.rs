@@ -23,6 +23,11 @@ use crate::spec::{self, Inputs, Processes, SPEC_TYPE, Volume};
 use crate::stats::Measured;
 use crate::{Cri, names};
 
+/// A label of what the garbage collector leaves alone, as in containerd.
+const GC_ROOT: &str = "containerd.io/gc.root";
+/// A label of a container's snapshots: whose.
+pub(super) const SNAPSHOT_OF: &str = "io.berth.cri.container";
+
 impl Cri {
     /// Makes a container and answers its id. The same request again is answered with the same container.
     pub(crate) async fn create_container(
@@ -153,7 +158,7 @@ impl Cri {
         let snapshotter = self.catalog.snapshotter(&self.snapshotter_of(pod), &self.scope)?;
         let key: SnapshotKey = id.as_str().parse()?;
         let parent = image.facts.chain.as_ref().map(|chain| chain.as_str().parse()).transpose()?;
-        let new = NewSnapshot { key: key.clone(), parent, labels: Labels::new() };
+        let new = NewSnapshot { key: key.clone(), parent, labels: snapshot_labels(id, pod) };
         let mounts = match snapshotter.prepare(new.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.unpack(image, &self.snapshotter_of(pod)).await?;
@@ -289,6 +294,15 @@ impl Container {
             work: tokio::sync::Mutex::default(),
         }
     }
+}
+
+/// The labels of a container's snapshots. The garbage collector must not take one before its container's record is there,
+/// so they are kept by themselves; one that no container has is removed at the start of a daemon.
+pub(super) fn snapshot_labels(id: &ContainerId, pod: &Pod) -> Labels {
+    let mut labels = pod.users().map(|users| users.labels()).unwrap_or_default();
+    labels.insert(GC_ROOT.to_owned(), crate::time::now().to_string());
+    labels.insert(SNAPSHOT_OF.to_owned(), id.to_string());
+    labels
 }
 
 /// Makes a volume with what the image has at its place; an image that has nothing there leaves it empty.

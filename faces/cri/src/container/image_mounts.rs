@@ -8,10 +8,11 @@ use berth_proto::runtime::v1 as proto;
 use berth_rootfs::read_only;
 use berth_sys::beneath::Root;
 use berth_sys::mount::{mount_all, unmount_all};
-use berth_types::{ContainerId, Error, ErrorKind, Labels, Mount, Result, SnapshotKey};
+use berth_types::{ContainerId, Error, ErrorKind, Mount, Result, SnapshotKey};
 use rustix::fs::{Mode, OFlags};
 
 use super::Container;
+use super::create::snapshot_labels;
 use crate::Cri;
 use crate::blocking::blocking;
 use crate::pod::Pod;
@@ -50,7 +51,7 @@ impl Cri {
             }
             let key: SnapshotKey = format!("{id}-image-{number}").parse()?;
             let at = pod.state.join("images").join(key.as_str());
-            let volume = self.mount_image(&key, pod, mount, (&name, &at), undo).await;
+            let volume = self.mount_image((id, &key), pod, mount, (&name, &at), undo).await;
             let volume = volume.map_err(|error| error.context(format!("cannot mount image {name}")))?;
             mounted.volumes.push(volume);
             mounted.snapshots.push((key.to_string(), at.display().to_string()));
@@ -60,7 +61,7 @@ impl Cri {
 
     async fn mount_image(
         &self,
-        key: &SnapshotKey,
+        (id, key): (&ContainerId, &SnapshotKey),
         pod: &Pod,
         mount: &proto::Mount,
         (name, at): (&str, &Path),
@@ -70,7 +71,7 @@ impl Cri {
             self.find(name).await?.ok_or_else(|| Error::not_found("it is not there: PullImage brings it"))?;
         let snapshotter = self.catalog.snapshotter(&self.snapshotter_of(pod), &self.scope)?;
         let parent = image.facts.chain.as_ref().map(|chain| chain.as_str().parse()).transpose()?;
-        let new = NewSnapshot { key: key.clone(), parent, labels: Labels::new() };
+        let new = NewSnapshot { key: key.clone(), parent, labels: snapshot_labels(id, pod) };
         let mounts = match snapshotter.view(new.clone()).await {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.unpack(&image, &self.snapshotter_of(pod)).await?;

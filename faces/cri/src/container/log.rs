@@ -59,7 +59,7 @@ impl Cri {
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
         container.must_run()?;
-        let bundle = self.config.pods.bundles.join(container.id.as_str());
+        let bundle = container.bundle(&self.config.pods.bundles);
         let told = blocking(move || reopen(&bundle)).await;
         told.map_err(|error| error.context(format!("cannot reopen the log of container {}", container.id)))
     }

@@ -10,7 +10,7 @@
 //! container runs, somebody waits for its end ([`exit`]); nobody else writes its exit.
 
 mod create;
-mod exec;
+pub(crate) mod exec;
 mod exit;
 mod image_mounts;
 mod list;
@@ -23,7 +23,7 @@ mod stop;
 mod update;
 mod user;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -141,6 +141,11 @@ impl Container {
     /// Whether it runs.
     pub(crate) fn is_running(&self) -> bool {
         self.life().state() == ContainerState::ContainerRunning
+    }
+
+    /// The folder of its task, in which its shim listens.
+    pub(crate) fn bundle(&self, bundles: &Path) -> PathBuf {
+        bundles.join(self.id.as_str())
     }
 
     /// Its first process.

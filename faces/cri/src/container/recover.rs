@@ -1,5 +1,6 @@
 //! Containers of the daemon before this one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use berth_proto::runtime::v1 as proto;
@@ -7,6 +8,7 @@ use berth_types::filter::Filters;
 use berth_types::{Container as Record, Error, ErrorKind, ProcessStatus, Result};
 use futures::{StreamExt as _, stream};
 
+use super::create::SNAPSHOT_OF;
 use super::{CONFIG, Container, LIFE, Life, ORIGIN, Origin};
 use crate::Cri;
 use crate::names;
@@ -18,8 +20,9 @@ const AT_ONCE: usize = 32;
 impl Cri {
     /// Takes up the containers that are recorded, once the pods are known, and hears what became of their tasks.
     pub(crate) async fn recover_containers(self: &Arc<Self>) -> Result<()> {
-        let mut found = Vec::new();
+        let (mut found, mut recorded) = (Vec::new(), BTreeSet::new());
         for record in self.containers_store().list(&Filters::default()).await? {
+            recorded.insert(record.id.to_string());
             let Some(container) = self.read_container(&record) else { continue };
             let container = Arc::new(container);
             match self.containers.insert(container.clone()) {
@@ -35,6 +38,28 @@ impl Cri {
             }
         });
         settled.await;
+        self.sweep_snapshots(&recorded).await
+    }
+
+    /// Removes the snapshots of containers that were being made: nobody else knows of them.
+    async fn sweep_snapshots(&self, recorded: &BTreeSet<String>) -> Result<()> {
+        let mut names = vec![self.config.snapshotter.clone()];
+        names.extend(self.config.pods.handlers.values().filter_map(|handler| handler.snapshotter.clone()));
+        names.sort();
+        names.dedup();
+        for name in names {
+            let Ok(snapshotter) = self.catalog.snapshotter(&name, &self.scope) else { continue };
+            for snapshot in snapshotter.list(&Filters::default()).await? {
+                let Some(id) = snapshot.labels.get(SNAPSHOT_OF) else { continue };
+                if recorded.contains(id) {
+                    continue;
+                }
+                tracing::info!(snapshot = %snapshot.key, "removing what the last daemon was making");
+                if let Err(error) = snapshotter.remove(&snapshot.key).await {
+                    tracing::warn!(snapshot = %snapshot.key, "it cannot be removed: {}", error.chain());
+                }
+            }
+        }
         Ok(())
     }
 

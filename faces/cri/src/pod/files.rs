@@ -45,13 +45,12 @@ impl Pod {
         }
         let shm = self.shared_memory();
         make_folder(&shm).map_err(|error| Error::io(format!("cannot make {}", shm.display()), error))?;
-        let options = ["noexec", "nosuid", "nodev", "mode=1777", SHARED_MEMORY];
-        let mount = Mount {
-            kind: "tmpfs".to_owned(),
-            source: "shm".to_owned(),
-            options: options.map(str::to_owned).into(),
-            ..Mount::default()
-        };
+        let mut options =
+            ["noexec", "nosuid", "nodev", "mode=1777", SHARED_MEMORY].map(str::to_owned).to_vec();
+        if let Some((uid, gid)) = self.users().map(|users| users.root()) {
+            options.extend([format!("uid={uid}"), format!("gid={gid}")]);
+        }
+        let mount = Mount { kind: "tmpfs".to_owned(), source: "shm".to_owned(), options, ..Mount::default() };
         mount_all(&[mount], &shm).map_err(|error| {
             Error::unknown(format!("cannot mount shared memory at {}", shm.display())).caused_by(error)
         })

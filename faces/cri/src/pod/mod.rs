@@ -23,6 +23,7 @@ mod run;
 mod status;
 mod stop;
 mod sysctl;
+mod users;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ use crate::names;
 use crate::table::Item;
 
 pub(crate) use network::Networks;
+pub(crate) use users::{Users, maps};
 
 /// Where a record keeps the request, and where what came of it.
 const CONFIG: &str = "io.berth.cri.pod.config";

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
-use berth_sys::held::{self, Kind};
+use berth_sys::held::{self, Kind, Maps};
 use berth_types::{Error, Result};
 
 use super::Pod;
@@ -23,7 +23,12 @@ impl Pod {
 
     fn places(&self) -> Vec<(Kind, PathBuf)> {
         let network = self.facts().network;
-        let places = [(Kind::Ipc, self.ipc()), (Kind::Uts, self.uts()), (Kind::Network, network)];
+        let places = [
+            (Kind::User, self.user_namespace()),
+            (Kind::Ipc, self.ipc()),
+            (Kind::Uts, self.uts()),
+            (Kind::Network, network),
+        ];
         places.into_iter().filter_map(|(kind, path)| Some((kind, path?))).collect()
     }
 
@@ -37,7 +42,9 @@ impl Pod {
             let places: Vec<(Kind, &Path)> =
                 places.iter().map(|(kind, path)| (*kind, path.as_path())).collect();
             if !places.is_empty() {
-                held::hold(&places, None)?;
+                let users = self.users();
+                let maps = users.as_ref().map(|users| Maps { uids: &users.uids, gids: &users.gids });
+                held::hold(&places, maps)?;
             }
             if let Some(uts) = self.uts() {
                 let (uts, name) = (File::open(uts)?, self.hostname());

@@ -53,8 +53,8 @@ impl Networks {
 }
 
 fn cni(network: &Network) -> Cni {
-    let Network { conf_dir, bin_dirs, max_conf_num, is_serial } = network.clone();
-    Cni::new(Settings { conf_dir, bin_dirs, max_conf_num, is_serial, ..Settings::default() })
+    let Network { conf_dir, bin_dirs, max_conf_num, is_serial, in_process } = network.clone();
+    Cni::new(Settings { conf_dir, bin_dirs, max_conf_num, is_serial, in_process, ..Settings::default() })
 }
 
 impl Cri {

@@ -20,7 +20,7 @@ use proto::NamespaceMode;
 
 use super::Pod;
 use crate::blocking::blocking;
-use crate::spec::{SPEC_TYPE, annotations, cgroup_path};
+use crate::spec::{SPEC_TYPE, annotations, cgroup_path, to_spec};
 use crate::{Cri, names};
 
 /// Where the program is in its root filesystem, and its name.
@@ -54,6 +54,7 @@ impl Pod {
             (NamespaceKind::Ipc, self.ipc()),
             (NamespaceKind::Uts, self.uts()),
             (NamespaceKind::Network, self.facts().network),
+            (NamespaceKind::User, self.user_namespace()),
         ] {
             if held.is_some() {
                 namespaces.push(Namespace { kind, path: path(held) });
@@ -84,6 +85,8 @@ impl Pod {
             mounts,
             annotations: annotations::of_pod(self),
             linux: Some(Linux {
+                uid_mappings: self.users().map(|users| to_spec(&users.uids)).unwrap_or_default(),
+                gid_mappings: self.users().map(|users| to_spec(&users.gids)).unwrap_or_default(),
                 namespaces,
                 cgroups_path: cgroup_path(self, self.id.as_str()),
                 masked_paths: default::MASKED_PATHS.map(str::to_owned).into(),

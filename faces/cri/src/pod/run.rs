@@ -43,6 +43,7 @@ impl Cri {
         }
         let id: SandboxId = names::new_id()?.parse()?;
         let pod = Arc::new(self.new_pod(id, name, config, handler));
+        pod.check_users()?;
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;
         if let Err(error) = self.bring_up(&pod).await {

@@ -32,7 +32,8 @@ impl Cri {
             if self.config.pods.unprivileged_ports {
                 all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
             }
-            if self.config.pods.unprivileged_icmp {
+            // Groups of a user namespace are its own.
+            if self.config.pods.unprivileged_icmp && pod.users().is_none() {
                 all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
             }
         }

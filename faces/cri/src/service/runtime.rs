@@ -199,23 +199,26 @@ impl RuntimeService for Runtime {
 
     async fn exec(
         &self,
-        _request: Request<proto::ExecRequest>,
+        request: Request<proto::ExecRequest>,
     ) -> Result<Response<proto::ExecResponse>, Status> {
-        Err(to_come("Exec"))
+        let url = ok(self.0.exec_url(request.into_inner()))?;
+        Ok(Response::new(proto::ExecResponse { url }))
     }
 
     async fn attach(
         &self,
-        _request: Request<proto::AttachRequest>,
+        request: Request<proto::AttachRequest>,
     ) -> Result<Response<proto::AttachResponse>, Status> {
-        Err(to_come("Attach"))
+        let url = ok(self.0.attach_url(&request.into_inner()))?;
+        Ok(Response::new(proto::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _request: Request<proto::PortForwardRequest>,
+        request: Request<proto::PortForwardRequest>,
     ) -> Result<Response<proto::PortForwardResponse>, Status> {
-        Err(to_come("PortForward"))
+        let url = ok(self.0.port_forward_url(&request.into_inner()))?;
+        Ok(Response::new(proto::PortForwardResponse { url }))
     }
 
     async fn container_stats(

@@ -16,7 +16,7 @@ mod security;
 
 use std::path::PathBuf;
 
-use berth_oci::runtime::{Linux, Spec, default};
+use berth_oci::runtime::{IdMapping, Linux, Spec, default};
 use berth_proto::runtime::v1 as proto;
 use berth_rootfs::Identity;
 use berth_types::Result;
@@ -122,6 +122,16 @@ fn base() -> Spec {
         process.no_new_privileges = false;
     }
     spec
+}
+
+/// Mappings of ids as a specification has them.
+pub(crate) fn to_spec(maps: &[berth_sys::userns::IdMapping]) -> Vec<IdMapping> {
+    let one = |map: &berth_sys::userns::IdMapping| IdMapping {
+        container_id: map.inside,
+        host_id: map.outside,
+        size: map.length,
+    };
+    maps.iter().map(one).collect()
 }
 
 /// The cgroup of one of a pod's containers: below the one that the kubelet has made for the pod.

@@ -10,7 +10,8 @@ use berth_sys::mount::info::{self, MountInfo};
 use berth_types::{Error, Result};
 use proto::MountPropagation;
 
-use super::{Inputs, Volume};
+use super::{Inputs, Volume, to_spec};
+use crate::pod::{Users, maps};
 
 pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     let security = inputs.security();
@@ -32,7 +33,7 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
         more.push(bind(wanted, linux)?);
     }
     for volume in inputs.volumes {
-        more.push(of_volume(volume));
+        more.push(of_volume(volume, inputs.pod.users().as_ref()));
     }
     for ours in of_pod(inputs, security.readonly_rootfs) {
         if more.iter().all(|mount| clean(&mount.destination) != ours.destination) {
@@ -70,9 +71,15 @@ fn of_pod(inputs: &Inputs<'_>, is_readonly: bool) -> Vec<Mount> {
     ]
 }
 
-fn of_volume(volume: &Volume) -> Mount {
+fn of_volume(volume: &Volume, users: Option<&Users>) -> Mount {
     let access = if volume.is_readonly { "ro" } else { "rw" };
-    plain(&volume.target, &volume.source, &["rbind", "rprivate", access])
+    let mut mount = plain(&volume.target, &volume.source, &["rbind", "rprivate", access]);
+    // A snapshot for a user namespace belongs to it already.
+    if let Some(users) = users.filter(|_| !volume.is_readonly) {
+        mount.uid_mappings = to_spec(&users.uids);
+        mount.gid_mappings = to_spec(&users.gids);
+    }
+    mount
 }
 
 fn plain(target: &str, source: &Path, options: &[&str]) -> Mount {
@@ -121,7 +128,10 @@ fn bind(wanted: &proto::Mount, linux: &mut Linux) -> Result<Mount> {
         (true, false) => "ro",
         (false, false) => "rw",
     };
-    Ok(plain(target, &source, &["rbind", propagation, access]))
+    let mut mount = plain(target, &source, &["rbind", propagation, access]);
+    mount.uid_mappings = to_spec(&maps(&wanted.uid_mappings));
+    mount.gid_mappings = to_spec(&maps(&wanted.gid_mappings));
+    Ok(mount)
 }
 
 /// Where the path really is. Kubernetes takes the host's links as they are.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use berth_oci::runtime::{Linux, Namespace, NamespaceKind, Spec};
 use berth_types::Result;
 
-use super::{Inputs, Processes};
+use super::{Inputs, Processes, to_spec};
 
 pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     let pod = inputs.pod;
@@ -13,6 +13,11 @@ pub(super) fn apply(spec: &mut Spec, inputs: &Inputs<'_>) -> Result<()> {
     join(linux, NamespaceKind::Network, pod.facts().network);
     join(linux, NamespaceKind::Ipc, pod.ipc());
     join(linux, NamespaceKind::Uts, pod.uts());
+    if let Some(users) = pod.users() {
+        join(linux, NamespaceKind::User, pod.user_namespace());
+        linux.uid_mappings = to_spec(&users.uids);
+        linux.gid_mappings = to_spec(&users.gids);
+    }
     match &inputs.processes {
         Processes::Own => {}
         Processes::Host => join(linux, NamespaceKind::Pid, None),
