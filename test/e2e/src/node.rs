@@ -198,7 +198,6 @@ impl Node {
         let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
         RuntimeServiceClient::new(channel).max_decoding_message_size(LARGEST)
     }
-
 }
 
 impl<T> Asked<T> {

@@ -35,7 +35,8 @@ fn show_as_master(path: &str, port: &str) -> io::Result<()> {
 
 /// Greets every caller, one after the other.
 fn serve(name: &str, port: &str) -> io::Result<()> {
-    let listener = TcpListener::bind(format!("[::]:{port}")).or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}")))?;
+    let listener = TcpListener::bind(format!("[::]:{port}"))
+        .or_else(|_| TcpListener::bind(format!("0.0.0.0:{port}")))?;
     std::fs::create_dir_all("/var/run")?;
     std::fs::write(format!("/var/run/{name}.pid"), std::process::id().to_string())?;
     eprintln!("{name}: serving on {port}");

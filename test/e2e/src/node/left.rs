@@ -28,7 +28,7 @@ impl Node {
         let mut left = Vec::new();
         left.extend(self.pods().iter().map(|pod| format!("pod {}", pod.id)));
         left.extend(self.containers().iter().map(|container| format!("container {}", container.id)));
-        for what in ["containers", "tasks", "leases", "sandboxes"] {
+        for what in ["containers", "tasks", "leases"] {
             let list = self.ctr(&format!("{what} list --quiet")).ok();
             left.extend(list.split_whitespace().map(|id| format!("{what} of ctr: {id}")));
         }

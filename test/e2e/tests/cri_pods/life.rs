@@ -217,7 +217,8 @@ fn what_pods_and_containers_use_is_measured() {
 
         let request = proto::PodSandboxStatsRequest { pod_sandbox_id: pod.clone() };
         let answer = node.ask(|mut client| async move { client.pod_sandbox_stats(request).await });
-        let linux = answer.expect("it can be measured").stats.and_then(|stats| stats.linux).unwrap_or_default();
+        let linux =
+            answer.expect("it can be measured").stats.and_then(|stats| stats.linux).unwrap_or_default();
         assert_eq!(linux.containers.len(), 1);
         let device = linux.network.and_then(|network| network.default_interface).unwrap_or_default();
         assert_eq!(device.name, "eth0");

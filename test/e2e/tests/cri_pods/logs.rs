@@ -89,7 +89,8 @@ fn a_log_that_cannot_be_written_holds_nobody_up() {
         let pod = node.run_pod(&of).expect("a pod can be run");
         // A full device takes no byte; the workload writes more than a pipe holds.
         let folder = node.path("logs/pod");
-        std::os::unix::fs::symlink("/dev/full", folder.join("full")).expect("the scratch folder takes a link");
+        std::os::unix::fs::symlink("/dev/full", folder.join("full"))
+            .expect("the scratch folder takes a link");
         let script = "head -c 1000000 /dev/zero | tr '\\0' '\\n'; echo done > /tmp/done; sleep 1000";
         let id = node.started(&pod, &of, &container("c", &["sh", "-c", script])).expect("it starts");
         std::fs::rename(folder.join("full"), folder.join("c.log")).expect("a log can be replaced");

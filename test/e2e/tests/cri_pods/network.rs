@@ -67,8 +67,10 @@ fn a_plugin_that_hangs_is_cut_off_with_all_its_children() {
         let began = Instant::now();
         refused(node, &["evil"]);
         assert!(began.elapsed() < PATIENCE, "it took {:?}", began.elapsed());
-        let left: Vec<_> =
-            processes::tagged(node.daemon.tag()).into_iter().filter(|one| one.command.contains("sleep")).collect();
+        let left: Vec<_> = processes::tagged(node.daemon.tag())
+            .into_iter()
+            .filter(|one| one.command.contains("sleep"))
+            .collect();
         assert!(left.is_empty(), "{left:?}");
     });
 }

@@ -59,7 +59,8 @@ fn a_pod_whose_run_was_killed_is_there_once_it_is_asked_for_again() {
             assert!(status.network.is_some_and(|network| network.ip.starts_with("10.88.")), "round {round}");
             assert_eq!(node.pods().len(), 1, "round {round}");
             let own = container("own", &["true"]);
-            let own = node.started(&id, &config, &own).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let own =
+                node.started(&id, &config, &own).unwrap_or_else(|error| panic!("round {round}: {error}"));
             assert_eq!(node.ended(&own).exit_code, 0, "round {round}");
             node.away(&id);
         }
@@ -82,7 +83,8 @@ fn a_container_whose_creation_was_killed_is_there_once_it_is_asked_for_again() {
             let asked = asking(node, &name);
             kill_within(node, round, timed, asked);
             let config = container(&name, &["true"]);
-            let id = node.started(&pod, &of, &config).unwrap_or_else(|error| panic!("round {round}: {error}"));
+            let id =
+                node.started(&pod, &of, &config).unwrap_or_else(|error| panic!("round {round}: {error}"));
             assert_eq!(node.ended(&id).exit_code, 0, "round {round}");
             assert_eq!(node.containers().len(), 1, "round {round}");
             node.remove_container(&id).expect("it goes");
@@ -230,7 +232,8 @@ fn containers_go_on_while_the_daemon_is_away_and_those_that_end_are_known() {
         let pod = node.run_pod(&of).expect("a pod can be run");
         let go = node.path("logs/go");
         std::fs::write(&go, "").expect("the scratch folder takes a file");
-        let mut short = container("short", &["sh", "-c", "while [ -e /host/go ]; do sleep 0.02; done; exit 5"]);
+        let mut short =
+            container("short", &["sh", "-c", "while [ -e /host/go ]; do sleep 0.02; done; exit 5"]);
         short.mounts.push(proto::Mount {
             container_path: "/host".to_owned(),
             host_path: node.path("logs").display().to_string(),

@@ -41,8 +41,14 @@ fn a_log_does_not_leave_its_pods_folder() {
         std::os::unix::fs::symlink(&canary, logs.join("folder")).expect("a link can be made");
         std::os::unix::fs::symlink(canary.join("file"), logs.join("link")).expect("a link can be made");
         let absolute = canary.join("absolute.log").display().to_string();
-        let paths =
-            ["../../canary/up.log", "a/../../../canary/up.log", &absolute, "folder/through.log", "link", ".."];
+        let paths = [
+            "../../canary/up.log",
+            "a/../../../canary/up.log",
+            &absolute,
+            "folder/through.log",
+            "link",
+            "..",
+        ];
         for (number, path) in paths.iter().enumerate() {
             let mut config = container(&format!("c{number}"), &["echo", "evil"]);
             (*path).clone_into(&mut config.log_path);
@@ -66,7 +72,8 @@ fn kernel_parameters_of_the_host_are_not_set() {
             let mut config = pod(node, name);
             let linux = config.linux.as_mut().expect("it has it");
             linux.sysctls = pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-            let options = linux.security_context.as_mut().and_then(|context| context.namespace_options.as_mut());
+            let options =
+                linux.security_context.as_mut().and_then(|context| context.namespace_options.as_mut());
             let options = options.expect("it has them");
             if host {
                 options.network = proto::NamespaceMode::Node.into();
@@ -93,14 +100,16 @@ fn kernel_parameters_of_the_host_are_not_set() {
             let error = run(node, "bad", false, &[(key, value)]).expect_err(key);
             assert!(error.message().contains("sysctl"), "{key}: {error}");
         }
-        for (key, value) in [("net.ipv4.ip_forward", "1"), ("kernel.shmmax", "65536"), ("fs.mqueue.msg_max", "11")]
+        for (key, value) in
+            [("net.ipv4.ip_forward", "1"), ("kernel.shmmax", "65536"), ("fs.mqueue.msg_max", "11")]
         {
             let error = run(node, "host", true, &[(key, value)]).expect_err(key);
             assert!(error.message().contains(key), "{key}: {error}");
         }
         assert_eq!(names.map(read), before);
 
-        let good = [("net.ipv4.ip_forward", "1"), ("kernel.shmmax", "65536"), ("net.ipv4.tcp_syncookies", "0")];
+        let good =
+            [("net.ipv4.ip_forward", "1"), ("kernel.shmmax", "65536"), ("net.ipv4.tcp_syncookies", "0")];
         let id = run(node, "good", false, &good).expect("they are the pod's own");
         let of = pod(node, "good");
         let own = node.started(&id, &of, &container("c", &["sleep", "1000"])).expect("it starts");
@@ -118,7 +127,17 @@ fn a_user_that_is_no_user_is_refused_wherever_it_comes_from() {
     Node::run(|node| {
         let of = pod(node, "pod");
         let pod = node.run_pod(&of).expect("a pod can be run");
-        let users = ["2147483648", "4294967296", "-1", "0x0", "+0", "18446744073709551616", "0:4294967296", "0:-1", "no"];
+        let users = [
+            "2147483648",
+            "4294967296",
+            "-1",
+            "0x0",
+            "+0",
+            "18446744073709551616",
+            "0:4294967296",
+            "0:-1",
+            "no",
+        ];
         for (number, user) in users.iter().enumerate() {
             let name = format!("berth.test/user:{number}");
             let base = image::busybox().expect("it was looked for").named(&name);
@@ -137,7 +156,8 @@ fn a_user_that_is_no_user_is_refused_wherever_it_comes_from() {
         }
         for (number, value) in [-1, 1 << 31, 1 << 32, i64::MIN].into_iter().enumerate() {
             let value = Some(proto::Int64Value { value });
-            let user = with(container(&format!("u{number}"), &["id"]), |security| security.run_as_user = value);
+            let user =
+                with(container(&format!("u{number}"), &["id"]), |security| security.run_as_user = value);
             refused(node, &pod, &of, &user);
             let group = with(container(&format!("g{number}"), &["id"]), |security| {
                 security.run_as_user = Some(proto::Int64Value { value: 0 });
@@ -178,7 +198,11 @@ fn identities(node: &Node) -> Vec<String> {
         let base = image::busybox().expect("it was looked for").named(&reference);
         let users = Layer::new()
             .file("etc/passwd", b"root:x:0:0:root:/:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n", 0o644)
-            .file("etc/group", b"root:x:0:\nweb:x:1000:\nstaff:x:50:web\nmore:x:60000:root,web\nnogroup:x:65534:\n", 0o644);
+            .file(
+                "etc/group",
+                b"root:x:0:\nweb:x:1000:\nstaff:x:50:web\nmore:x:60000:root,web\nnogroup:x:65534:\n",
+                0o644,
+            );
         node.import(&base.layer(users).set("User", json!(image)));
         let script = "id -u; id -g; id -G | tr ' ' '\\n' | sort -n | uniq | tr '\\n' ' '";
         let mut config = with(container(&format!("c{number}"), &["sh", "-c", script]), |security| {
@@ -248,12 +272,18 @@ fn a_container_sees_and_may_no_more_than_is_usual() {
         for path in ["/sys/firmware", "/sys/devices/virtual/powercap", "/proc/acpi", "/proc/scsi"] {
             assert_eq!(node.sh(&id, &format!("[ -e {path} ] && ls {path} || true")), "", "{path}");
         }
-        for path in ["/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/sys/kernel/uevent_helper", "/proc/irq/x"] {
+        for path in [
+            "/proc/sysrq-trigger",
+            "/proc/sys/kernel/core_pattern",
+            "/sys/kernel/uevent_helper",
+            "/proc/irq/x",
+        ] {
             let script = format!("(echo evil > {path}) 2>/dev/null && echo written || echo refused");
             assert_eq!(node.sh(&id, &script), "refused\n", "{path}");
         }
         let field = |id: &str, name: &str| {
-            let script = format!("sed -n 's/^{name}:[[:space:]]*//p' /proc/1/status /proc/self/status | uniq");
+            let script =
+                format!("sed -n 's/^{name}:[[:space:]]*//p' /proc/1/status /proc/self/status | uniq");
             node.sh(id, &script).trim().to_owned()
         };
         assert_eq!(field(&id, "CapInh"), "0000000000000000");
@@ -341,7 +371,9 @@ fn an_image_reaches_nothing_of_the_host_by_its_volumes_users_and_labels() {
             let name = format!("berth.test/volume:{number}");
             let layer = Layer::new().symlink("link", &host);
             node.import(&base().named(&name).layer(layer).set("Volumes", json!({ volume: {} })));
-            let script = format!("cat {volume}/secret {volume} /link/secret {host}/secret 2>/dev/null; touch {volume}/new; true");
+            let script = format!(
+                "cat {volume}/secret {volume} /link/secret {host}/secret 2>/dev/null; touch {volume}/new; true"
+            );
             let mut config = container(&format!("v{number}"), &["sh", "-c", &script]);
             config.image.as_mut().expect("it has one").image = name;
             if let Ok(id) = node.started(&pod, &of, &config) {

@@ -75,9 +75,16 @@ fn base() -> Image {
     for applet in applets(&program) {
         layer = layer.hardlink(&format!("bin/{applet}"), "bin/busybox");
     }
-    for (folder, mode) in
-        [("etc", 0o755), ("tmp", 0o1777), ("root", 0o700), ("home", 0o755), ("var", 0o755), ("proc", 0o755), ("sys", 0o755), ("dev", 0o755)]
-    {
+    for (folder, mode) in [
+        ("etc", 0o755),
+        ("tmp", 0o1777),
+        ("root", 0o700),
+        ("home", 0o755),
+        ("var", 0o755),
+        ("proc", 0o755),
+        ("sys", 0o755),
+        ("dev", 0o755),
+    ] {
         layer = layer.dir(folder, mode);
     }
     let layer = layer

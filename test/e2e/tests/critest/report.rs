@@ -57,7 +57,8 @@ impl Report {
     /// Demands that nothing failed and nothing was skipped but what is known, and that at least so many passed.
     #[track_caller]
     pub(crate) fn demand(&self, least: usize) {
-        let is_new = |known: &[(&str, &str)], name: &str| known.iter().all(|(words, _)| !name.contains(words));
+        let is_new =
+            |known: &[(&str, &str)], name: &str| known.iter().all(|(words, _)| !name.contains(words));
         let failed: Vec<_> = self.failed.iter().filter(|(name, _)| is_new(&FAIL, name)).collect();
         assert!(failed.is_empty(), "failed: {failed:#?}");
         let skipped: Vec<_> = self.skipped.iter().filter(|(name, _)| is_new(&SKIPPED, name)).collect();
