@@ -259,12 +259,30 @@ fn output_of_a_command_beyond_what_a_message_holds_is_dropped_and_costs_no_memor
     });
 }
 
+/// What kubelets ask to be masked and to be read-only, unless a pod says otherwise.
+const MASKED: [&str; 9] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
 #[test]
 fn a_container_sees_and_may_no_more_than_is_usual() {
     Node::run(|node| {
         let of = pod(node, "pod");
         let pod = node.run_pod(&of).expect("a pod can be run");
-        let id = node.started(&pod, &of, &container("c", &["sleep", "1000"])).expect("it starts");
+        let usual = with(container("c", &["sleep", "1000"]), |security| {
+            security.masked_paths = MASKED.map(str::to_owned).into();
+            security.readonly_paths = READ_ONLY.map(str::to_owned).into();
+        });
+        let id = node.started(&pod, &of, &usual).expect("it starts");
         let masked = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts"];
         for path in masked {
             assert_eq!(node.sh(&id, &format!("[ -e {path} ] && cat {path} || true")), "", "{path}");

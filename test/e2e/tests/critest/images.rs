@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::json;
-use testkit::image::{Image, Layer, digest};
+use testkit::image::{Entry, EntryKind, Image, Layer, digest};
 use testkit::registry::DockerRegistry;
 use testkit::{image, need};
 
@@ -73,7 +73,9 @@ fn base() -> Image {
     let bytes = std::fs::read(&program).expect("a program that was found can be read");
     let mut layer = Layer::new().dir("bin", 0o755).file("bin/busybox", &bytes, 0o755);
     for applet in applets(&program) {
-        layer = layer.hardlink(&format!("bin/{applet}"), "bin/busybox");
+        // A name carries the mode of what it names.
+        let name = Entry::new(EntryKind::Hardlink, &format!("bin/{applet}"));
+        layer = layer.entry(&Entry { mode: 0o755, link: "bin/busybox".to_owned(), ..name });
     }
     for (folder, mode) in [
         ("etc", 0o755),
