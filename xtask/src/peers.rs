@@ -23,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "cni", "plugins", "filters", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "plugins", "filters", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -44,6 +44,8 @@ enum Piece {
     Filters,
     /// crictl, built from its Go module.
     Crictl,
+    /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
+    Critest,
     /// A Debian 12 with systemd for the tests' virtual machine: its kernel and its disk.
     Guest,
 }
@@ -59,6 +61,7 @@ impl Piece {
             Self::Plugins => "cni-1.9.1",
             Self::Filters => "filters-12",
             Self::Crictl => "crictl-1.36.0",
+            Self::Critest => "critest-1.36.0",
             Self::Guest => "guest-12.1",
         }
     }
@@ -72,6 +75,7 @@ impl Piece {
             Self::Plugins => golang::plugins(cache, into),
             Self::Filters => debian::filters(into),
             Self::Crictl => golang::crictl(cache, into),
+            Self::Critest => golang::critest(cache, into),
             Self::Guest => guest::make(into),
         }
     }

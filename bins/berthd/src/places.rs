@@ -2,9 +2,10 @@
 //! score, its cgroup.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use berth_sys::limits::OpenFiles;
@@ -63,6 +64,16 @@ fn folder(path: &Path, mode: u32) -> Result<()> {
     }
 }
 
+/// How long a daemon that was killed may be survived by a process that it had just forked, and that holds the lock until
+/// it becomes another program or ends.
+const ORPHANS: Duration = Duration::from_secs(5);
+
+/// Whether there is a process of that number; when in doubt there is.
+fn is_alive(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// Locks a folder for as long as the file is open, and leaves the pid in it for whoever comes second.
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK);
@@ -74,14 +85,20 @@ fn lock(folder: &Path) -> Result<File> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("cannot open {}", path.display()))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            bail!("{} is already in use by pid {}", folder.display(), pid.trim());
+    let deadline = Instant::now() + ORPHANS;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let pid = fs::read_to_string(&path).unwrap_or_default();
+                if is_alive(pid.trim()) || Instant::now() > deadline {
+                    bail!("{} is already in use by pid {}", folder.display(), pid.trim());
+                }
+                #[expect(clippy::disallowed_methods, reason = "a lock tells nobody that it is free")]
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
         }
-        Err(error) => return Err(error).with_context(|| format!("cannot lock {}", path.display())),
     }
     file.set_len(0)
         .and_then(|()| file.rewind())

@@ -271,6 +271,31 @@ pub(crate) fn works(config: &Config) -> Result<Vec<(Key, PathBuf)>> {
     Ok(found)
 }
 
+/// Ends the removals that the last daemon had begun when it was killed: what [`remove`] has hidden goes.
+pub(crate) fn finish_removals(config: &Config) -> Result<()> {
+    for above in [config.bundles(), config.works()] {
+        for (_, folder) in named::<Namespace>(&above)? {
+            for (_, hidden) in named::<Hidden>(&folder)? {
+                fs::remove_dir_all(&hidden)
+                    .map_err(|source| Error::io(format!("cannot remove {}", hidden.display()), source))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name of a folder that is being removed.
+struct Hidden;
+
+impl std::str::FromStr for Hidden {
+    type Err = ();
+
+    fn from_str(name: &str) -> std::result::Result<Self, ()> {
+        let id = name.strip_prefix('.').ok_or(())?;
+        id.parse::<ContainerId>().map(|_| Self).map_err(drop)
+    }
+}
+
 /// The folders in `folder` whose names are a `T`'s.
 fn named<T: std::str::FromStr>(folder: &Path) -> Result<Vec<(T, PathBuf)>> {
     let failed = |source| Error::io(format!("cannot read {}", folder.display()), source);

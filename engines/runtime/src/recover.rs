@@ -66,7 +66,13 @@ impl Engine {
     /// Takes up every task that the state folder knows.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<Recovery> {
         let config = Arc::clone(&self.config);
-        let bundles = blocking(move || bundle::list(&config)).await?;
+        let bundles = blocking(move || {
+            if let Err(error) = bundle::finish_removals(&config) {
+                tracing::warn!("what the last daemon was removing is left: {}", error.chain());
+            }
+            bundle::list(&config)
+        });
+        let bundles = bundles.await?;
         let found = join_all(bundles.into_iter().map(|bundle| self.take_up(bundle))).await;
         let (mut recovery, mut buried) = (Recovery::default(), Vec::new());
         for found in found {

@@ -30,7 +30,7 @@ pub enum Kind {
 pub struct Setup {
     /// Folders before all others in its `PATH`: where it looks for shims and runc.
     pub path: Vec<PathBuf>,
-    /// More of the config file, in version 2's form.
+    /// More of the config file, in version 2's form. `SCRATCH` in it stands for the daemon's folder.
     pub config: String,
     /// Whether it serves the CRI. It does not by default, because containerd's reaches outside the daemon's folders.
     pub kubernetes: bool,

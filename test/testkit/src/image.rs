@@ -4,7 +4,7 @@ mod archive;
 mod layer;
 pub mod tar;
 
-pub use archive::{Image, digest};
+pub use archive::{Image, architecture, digest};
 pub use layer::Layer;
 pub use tar::{Entry, Kind as EntryKind, Tar};
 

@@ -75,18 +75,33 @@ impl Sleeper {
     pub(crate) fn born(kinds: i32) -> io::Result<Self> {
         let flags = kinds | libc::CLONE_FILES;
         let none = std::ptr::null::<libc::c_void>();
+        let parent = std::process::id();
         // SAFETY: without CLONE_VM the child owns a copy of this memory and without a stack argument
-        // it goes on from here; the only thing it does is pause. No exit signal is asked for, so no
+        // it goes on from here; the only thing it does is wait, with system calls. No exit signal is asked for, so no
         // SIGCHLD handler of the caller hears of it (and waiting needs __WALL).
         let pid =
             unsafe { libc::syscall(libc::SYS_clone, libc::c_long::from(flags), none, none, none, none) };
         if pid == 0 {
-            loop {
-                // SAFETY: pause takes no arguments and is async-signal-safe.
-                unsafe { libc::pause() };
-            }
+            sleep_beside(parent);
         }
         if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(pid as libc::pid_t)) }
+    }
+}
+
+/// Waits for the end of `parent`: a child that outlived it would hold on to its files, of which one is the lock that the
+/// next daemon needs.
+fn sleep_beside(parent: u32) -> ! {
+    // SAFETY: this option takes a number and touches no memory (PR_SET_PDEATHSIG(2const)).
+    unsafe { libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+    // A parent that had died before that call sends no signal, and is the parent no more.
+    // SAFETY: getppid takes no arguments and is async-signal-safe.
+    while unsafe { libc::getppid() }.cast_unsigned() == parent {
+        // SAFETY: pause takes no arguments and is async-signal-safe.
+        unsafe { libc::pause() };
+    }
+    loop {
+        // SAFETY: it ends this process, in which nothing of Rust's waits to be dropped.
+        unsafe { libc::syscall(libc::SYS_exit_group, 0) };
     }
 }
 

@@ -26,6 +26,20 @@ pub(crate) fn crictl(cache: &Path, into: &Path) -> Result<()> {
     install(cache, into, &["sigs.k8s.io/cri-tools/cmd/crictl@v1.36.0".to_owned()])
 }
 
+/// critest of the same. It is a test package, which Go compiles for a module of our own that requires it, but does not
+/// install.
+pub(crate) fn critest(cache: &Path, into: &Path) -> Result<()> {
+    let around = into.join("around");
+    fs::create_dir_all(&around)?;
+    fs::create_dir_all(into.join("bin"))?;
+    let text = "module around\n\ngo 1.26\n\nrequire sigs.k8s.io/cri-tools v1.36.0\n";
+    fs::write(around.join("go.mod"), text)?;
+    let mut build = go(cache)?;
+    build.args(["test", "-mod=mod", "-trimpath", "-c", "-o"]).arg(into.join("bin/critest"));
+    step::run(build.arg("sigs.k8s.io/cri-tools/cmd/critest").current_dir(&around))?;
+    fs::remove_dir_all(&around).context("cannot remove the module around critest")
+}
+
 /// The reference plugins of the Container Network Interface that berth does in process too.
 pub(crate) fn plugins(cache: &Path, into: &Path) -> Result<()> {
     let plugins = [

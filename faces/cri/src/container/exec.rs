@@ -10,6 +10,7 @@ use berth_proto::runtime::v1 as proto;
 use berth_types::{Any, Error, ErrorKind, ExecId, KillTarget, ProcessRef, Result, Stdio};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 
 use super::Container;
 use crate::Cri;
@@ -47,20 +48,42 @@ impl Command {
 }
 
 impl Cri {
-    /// Runs a command to its end and answers its output.
+    /// Runs a command to its end and answers its output. A caller who hangs up ends the command.
     pub(crate) async fn exec_sync(
         self: &Arc<Self>,
         request: proto::ExecSyncRequest,
     ) -> Result<proto::ExecSyncResponse> {
         let container = self.container(&request.container_id)?;
+        let (mut tell, told) = oneshot::channel();
+        let cri = self.clone();
+        let run = async move {
+            let ran = cri.exec_for(&container, request, &mut tell).await;
+            // Nobody may wait for it any more.
+            let _ = tell.send(ran.map_err(|error| {
+                error.context(format!("cannot run a command in container {}", container.id))
+            }));
+        };
+        self.nursery.spawn(run);
+        told.await.unwrap_or_else(|_| Err(Error::unavailable("the daemon is ending")))
+    }
+
+    async fn exec_for(
+        self: &Arc<Self>,
+        container: &Container,
+        request: proto::ExecSyncRequest,
+        caller: &mut oneshot::Sender<Result<proto::ExecSyncResponse>>,
+    ) -> Result<proto::ExecSyncResponse> {
         let wanted =
             Wanted { arguments: request.cmd, terminal: false, stdin: false, stdout: true, stderr: true };
-        let command = self.make_command(&container, &wanted).await?;
+        let command = self.make_command(container, &wanted).await?;
         let limit =
             u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
-        let run = self.run_command(&command, limit, self.config.pods.drain_exec).await;
+        let ran = tokio::select! {
+            ran = self.run_command(&command, limit, self.config.pods.drain_exec) => ran,
+            () = caller.closed() => Err(Error::cancelled("nobody waits for it")),
+        };
         self.forget_command(&command).await;
-        run.map_err(|error| error.context(format!("cannot run a command in container {}", container.id)))
+        ran
     }
 
     async fn run_command(

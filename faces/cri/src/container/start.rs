@@ -44,9 +44,11 @@ impl Cri {
                 container.id, pod.id
             )));
         }
+        // Before its start: a short one has ended before that is answered.
+        let started_at = now();
         match self.run(container, &pod).await {
             Ok(pid) => {
-                let life = Life { started_at: now(), pid, ..Life::default() };
+                let life = Life { started_at, pid, ..Life::default() };
                 container.life.send_replace(life.clone());
                 self.watch_exit(container);
                 self.remember_start(container, life);
@@ -57,7 +59,7 @@ impl Cri {
                 let error = error.context(format!("cannot start container {}", container.id));
                 let (exit_code, reason) = CANNOT_START;
                 let life = Life {
-                    started_at: now(),
+                    started_at,
                     finished_at: now(),
                     exit_code,
                     reason: reason.to_owned(),

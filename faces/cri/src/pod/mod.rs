@@ -96,7 +96,10 @@ pub(crate) enum Stage {
     Making,
     /// Containers can run in it.
     Ready,
-    /// It has been stopped, or its namespaces went with the machine.
+    /// Its namespaces went with the machine, or under the hands of a daemon that was killed. The rest of it is yet to be
+    /// taken down.
+    Lost,
+    /// It has been taken down.
     Stopped,
 }
 

@@ -163,7 +163,7 @@ impl Cri {
                 Ok(())
             }
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => self.change_pod(pod, |facts| facts.stage = super::Stage::Stopped).await,
+            _ => self.change_pod(pod, |facts| facts.stage = super::Stage::Lost).await,
         }
     }
 
@@ -178,7 +178,7 @@ impl Cri {
             let facts = pod.change(|facts| facts.pause = None);
             if facts.stage == super::Stage::Ready && pod.work.try_lock().is_ok() {
                 tracing::warn!(pod = %pod.id, "the pod's first process has ended");
-                if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Stopped).await {
+                if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Lost).await {
                     tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());
                 }
             }

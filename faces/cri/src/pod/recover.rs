@@ -29,14 +29,14 @@ impl Cri {
             let settled = match pod.facts().stage {
                 Stage::Making => self.drop_half_made(&pod).await,
                 Stage::Ready if !pod.has_namespaces() => {
-                    self.change_pod(&pod, |facts| facts.stage = Stage::Stopped).await
+                    self.change_pod(&pod, |facts| facts.stage = Stage::Lost).await
                 }
                 Stage::Ready => self.watch_pause(&pod).await,
-                Stage::Stopped => Ok(()),
+                Stage::Lost | Stage::Stopped => Ok(()),
             };
             if let Err(error) = settled {
                 tracing::error!(pod = %pod.id, "cannot take up a pod: {}", error.chain());
-                pod.change(|facts| facts.stage = Stage::Stopped);
+                pod.change(|facts| facts.stage = Stage::Lost);
             }
         }
     }

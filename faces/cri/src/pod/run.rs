@@ -116,7 +116,7 @@ impl Cri {
         };
         if let Err(error) = gone {
             tracing::error!(pod = %pod.id, "cannot take down a pod that could not be made: {}", error.chain());
-            pod.change(|facts| facts.stage = Stage::Stopped);
+            pod.change(|facts| facts.stage = Stage::Lost);
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn write(daemon: &Daemon) {
         disabled.concat(),
         daemon.address(),
         daemon.scratch().path("d.sock.ttrpc"),
-        daemon.setup.config,
+        daemon.setup.config.replace("SCRATCH", &daemon.scratch().folder().display().to_string()),
     );
     fs::write(daemon.config(), text).expect("the scratch folder takes a config");
 }

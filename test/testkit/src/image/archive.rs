@@ -162,7 +162,7 @@ pub fn digest(bytes: &[u8]) -> String {
 }
 
 /// This machine's architecture by Go's name.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

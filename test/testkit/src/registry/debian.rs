@@ -1,8 +1,10 @@
 //! Debian's `docker-registry` (distribution 2.8) on a loopback port.
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
+use crate::image::{Image, digest};
 use crate::wait::{self, Watched};
 use crate::{Scratch, need};
 
@@ -13,6 +15,9 @@ pub struct DockerRegistry {
     address: SocketAddr,
     scratch: Scratch,
 }
+
+/// The media type of what [`Image::manifest`] gives.
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What a registry with a login takes.
 const LOGIN: (&str, &str) = ("berth", "U*U");
@@ -79,6 +84,41 @@ impl DockerRegistry {
             TcpStream::connect(registry.address).is_ok()
         });
         Ok(registry)
+    }
+
+    /// Puts an image into a repository of one without a login.
+    #[track_caller]
+    pub fn put(&self, image: &Image, repository: &str, tag: &str) {
+        for blob in image.blobs().iter().chain([&image.config()]) {
+            let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[]);
+            let place = answer.lines().find_map(|line| line.strip_prefix("Location: "));
+            let place = place.unwrap_or_else(|| panic!("no place for a blob in {answer}"));
+            let path = place.trim_start_matches(&format!("http://{}", self.address));
+            let stored = format!("{path}&digest={}", digest(blob));
+            let answer = self.send("PUT", &stored, "application/octet-stream", blob);
+            assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        }
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let answer = self.send("PUT", &path, MANIFEST, &image.manifest());
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// One request, with a connection of its own.
+    fn send(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> String {
+        let exchange = || {
+            let mut stream = TcpStream::connect(self.address)?;
+            let (address, length) = (self.address, body.len());
+            write!(
+                stream,
+                "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+                 Content-Length: {length}\r\n\r\n"
+            )?;
+            stream.write_all(body)?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            std::io::Result::Ok(answer)
+        };
+        exchange().unwrap_or_else(|error| panic!("{method} {path}: {error}"))
     }
 
     /// What it has logged.

@@ -1,0 +1,7 @@
+//! Pods and containers over the CRI, as a kubelet asks for them.
+
+mod life;
+mod logs;
+mod network;
+mod restart;
+mod security;
