@@ -57,6 +57,10 @@ impl Answer {
 
     /// Reads an answer and checks that it leads somewhere.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.is_empty() {
+            // As of one that was joining a shim which ended; another start may find it gone.
+            return Err(Error::unavailable("the shim's program ended without an answer"));
+        }
         let answer = Self::read(bytes).ok_or_else(|| {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned();
             Error::unknown(format!("the shim's answer {shown:?} is no address"))
