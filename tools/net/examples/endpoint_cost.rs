@@ -1,4 +1,4 @@
-//! What a container's network costs: `unshare -n cargo run --release -p berth-net --example cost FOLDER [TIMES]`.
+//! What a container's network costs: `unshare -n cargo run --release -p berth-net --example endpoint_cost FOLDER [TIMES]`.
 //! To be run in a network namespace of its own.
 
 use std::path::Path;
