@@ -61,17 +61,24 @@ impl Cri {
         cri.recover_pods().await?;
         cri.recover_containers().await?;
         cri.settle_pods().await;
-        cri.listen().await?;
+        // A machine may have no address yet; whoever wants a stream first lets it be tried again.
+        if let Err(error) = cri.listen().await {
+            tracing::warn!("commands and ports cannot be streamed for now: {}", error.chain());
+        }
         Ok(cri)
     }
 
-    /// Lets streams come in.
-    async fn listen(self: &Arc<Self>) -> Result<()> {
+    /// Lets streams come in. Idempotent.
+    pub(crate) async fn listen(self: &Arc<Self>) -> Result<()> {
+        if self.urls.get().is_some() {
+            return Ok(());
+        }
         let streams = Arc::new(Streams(Arc::downgrade(self)));
         let server = Server::open(&self.config.streaming, streams).await?;
-        // It is set but once, here.
-        let _ = self.urls.set(server.urls());
-        self.nursery.spawn(server.run(std::future::pending()));
+        // Of two at the same time one is enough.
+        if self.urls.set(server.urls()).is_ok() {
+            self.nursery.spawn(server.run(std::future::pending()));
+        }
         Ok(())
     }
 

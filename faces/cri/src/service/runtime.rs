@@ -201,7 +201,7 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<proto::ExecRequest>,
     ) -> Result<Response<proto::ExecResponse>, Status> {
-        let url = ok(self.0.exec_url(request.into_inner()))?;
+        let url = ok(self.0.exec_url(request.into_inner()).await)?;
         Ok(Response::new(proto::ExecResponse { url }))
     }
 
@@ -209,7 +209,7 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<proto::AttachRequest>,
     ) -> Result<Response<proto::AttachResponse>, Status> {
-        let url = ok(self.0.attach_url(&request.into_inner()))?;
+        let url = ok(self.0.attach_url(&request.into_inner()).await)?;
         Ok(Response::new(proto::AttachResponse { url }))
     }
 
@@ -217,7 +217,7 @@ impl RuntimeService for Runtime {
         &self,
         request: Request<proto::PortForwardRequest>,
     ) -> Result<Response<proto::PortForwardResponse>, Status> {
-        let url = ok(self.0.port_forward_url(&request.into_inner()))?;
+        let url = ok(self.0.port_forward_url(&request.into_inner()).await)?;
         Ok(Response::new(proto::PortForwardResponse { url }))
     }
 

@@ -44,30 +44,34 @@ impl Sessions for Streams {
 }
 
 impl Cri {
-    fn urls(&self) -> Result<&Urls> {
+    async fn urls(self: &Arc<Self>) -> Result<&Urls> {
+        self.listen().await?;
         self.urls.get().ok_or_else(|| Error::unavailable("the streaming server is not there yet"))
     }
 
     /// Where somebody can run a command.
-    pub(crate) fn exec_url(&self, request: proto::ExecRequest) -> Result<String> {
+    pub(crate) async fn exec_url(self: &Arc<Self>, request: proto::ExecRequest) -> Result<String> {
         let container = self.container(&request.container_id)?;
         container.must_run()?;
         let wanted =
             Wanted { tty: request.tty, stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
-        self.urls()?.exec(ExecRequest { container: container.id.clone(), command: request.cmd, wanted })
+        self.urls().await?.exec(ExecRequest { container: container.id.clone(), command: request.cmd, wanted })
     }
 
     /// Where somebody can attach.
-    pub(crate) fn attach_url(&self, request: &proto::AttachRequest) -> Result<String> {
+    pub(crate) async fn attach_url(self: &Arc<Self>, request: &proto::AttachRequest) -> Result<String> {
         let container = self.container(&request.container_id)?;
         container.must_run()?;
         let wanted =
             Wanted { tty: request.tty, stdin: request.stdin, stdout: request.stdout, stderr: request.stderr };
-        self.urls()?.attach(AttachRequest { container: container.id.clone(), wanted })
+        self.urls().await?.attach(AttachRequest { container: container.id.clone(), wanted })
     }
 
     /// Where somebody can reach ports.
-    pub(crate) fn port_forward_url(&self, request: &proto::PortForwardRequest) -> Result<String> {
+    pub(crate) async fn port_forward_url(
+        self: &Arc<Self>,
+        request: &proto::PortForwardRequest,
+    ) -> Result<String> {
         let pod = self.pod(&request.pod_sandbox_id)?;
         if !pod.is_ready() {
             return Err(Error::failed_precondition(format!("pod sandbox {} is not ready", pod.id)));
@@ -76,6 +80,6 @@ impl Cri {
             u16::try_from(*port).map_err(|_| Error::invalid_argument(format!("{port} is no port")))
         };
         let ports = request.port.iter().map(port).collect::<Result<_>>()?;
-        self.urls()?.port_forward(PortForwardRequest { pod: pod.id.clone(), ports })
+        self.urls().await?.port_forward(PortForwardRequest { pod: pod.id.clone(), ports })
     }
 }
