@@ -56,7 +56,8 @@ impl Folder {
         let (Some(reference), Some(started_at)) = (self.reference()?, self.time("startedat")?) else {
             return Ok(None);
         };
-        let modified = metadata.modified().unwrap_or(started_at);
+        // The kernel's clock of files is coarser than ours, and may be behind it.
+        let modified = metadata.modified().unwrap_or(started_at).max(started_at);
         Ok(Some(IngestStatus {
             reference,
             offset: metadata.len(),
