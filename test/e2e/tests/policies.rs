@@ -130,8 +130,9 @@ fn encrypted_layers_go_through_their_stream_processor() {
                 key.display()
             ),
         );
+        // Under the name of containerd's own: of two that take the same layers it asks whichever comes first.
         let config = format!(
-            "[stream_processors.'test.decoder']\n  accepts = ['application/vnd.oci.image.layer.v1.tar+gzip+encrypted']\n  \
+            "[stream_processors.'io.containerd.ocicrypt.decoder.v1.tar.gzip']\n  accepts = ['application/vnd.oci.image.layer.v1.tar+gzip+encrypted']\n  \
              returns = 'application/vnd.oci.image.layer.v1.tar+gzip'\n  path = {decoder:?}\n"
         );
         let Ok(daemon) = Daemon::with(kind, Setup { config, ..Setup::default() }) else { continue };
