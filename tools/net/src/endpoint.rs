@@ -105,7 +105,7 @@ impl Networks {
         let wrong =
             |error| Error::io(format!("cannot look at the network of container {}", endpoint.name), error);
         let mut here = Socket::route().map_err(wrong)?;
-        let whole = namespace::is_held(&endpoint.namespace)
+        let whole = berth_sys::held::is_held(&endpoint.namespace)
             && !endpoint.addresses.is_empty()
             && here.link(&endpoint.device).map_err(wrong)?.is_some();
         if whole {

@@ -23,8 +23,9 @@ mod port;
 mod removal;
 mod subnet;
 
+pub use berth_sys::held::is_held;
 pub use endpoint::{Endpoint, INTERFACE};
-pub use namespace::{is_held, set_loopback_up};
+pub use namespace::set_loopback_up;
 pub use network::{DEFAULT, Network, Networks};
 pub use port::{PortMapping, Protocol};
 pub use removal::remove_link;

@@ -5,14 +5,12 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use berth_sys::held::{self, is_held};
 use berth_sys::thread;
 use berth_types::{Error, Result};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::mount::mount_bind;
 
 use crate::netlink::Socket;
-
-/// What statfs says of a file of a namespace.
-const NSFS: i64 = 0x6e73_6673;
 
 /// A network namespace, open, with a socket into it.
 pub(crate) struct Namespace {
@@ -61,23 +59,9 @@ impl Namespace {
     }
 }
 
-/// Whether a namespace is held at `path`.
-pub fn is_held(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == NSFS)
-}
-
 /// Lets go of a namespace; one that is gone is fine.
 pub(crate) fn release(path: &Path) -> Result<()> {
-    while is_held(path) {
-        unmount(path, UnmountFlags::DETACH)
-            .map_err(|error| Error::io(format!("cannot unmount {}", path.display()), error.into()))?;
-    }
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io(format!("cannot remove {}", path.display()), error))
-        }
-        _ => Ok(()),
-    }
+    held::release(path).map_err(|error| Error::io(format!("cannot let go of {}", path.display()), error))
 }
 
 /// Sets up the loopback device of the namespace that `path` holds, as CNI's loopback plugin does.
