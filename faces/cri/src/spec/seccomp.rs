@@ -43,7 +43,12 @@ pub(super) fn of(
 fn read(path: &Path) -> Result<Seccomp> {
     let at = path.display();
     let failed = |error| Error::io(format!("cannot read the seccomp profile {at}"), error);
-    let size = std::fs::metadata(path).map_err(failed)?.len();
+    let metadata = std::fs::metadata(path).map_err(failed)?;
+    // A fifo would keep whoever reads it waiting.
+    if !metadata.is_file() {
+        return Err(Error::invalid_argument(format!("the seccomp profile {at} is no regular file")));
+    }
+    let size = metadata.len();
     if size > MAX_SIZE {
         return Err(Error::resource_exhausted(format!("the seccomp profile {at} has {size} bytes")));
     }
@@ -51,4 +56,15 @@ fn read(path: &Path) -> Result<Seccomp> {
     serde_json::from_slice(&text).map_err(|error| {
         Error::invalid_argument(format!("the seccomp profile {at} is not valid")).caused_by(error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_that_is_no_regular_file_is_refused_and_named() {
+        let error = read(Path::new("/dev/null")).unwrap_err();
+        assert!(error.message().contains("/dev/null is no regular file"), "{error}");
+    }
 }
