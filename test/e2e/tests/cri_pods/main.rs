@@ -1,5 +1,6 @@
 //! Pods and containers over the CRI, as a kubelet asks for them.
 
+mod foreign;
 mod life;
 mod logs;
 mod network;
