@@ -1,7 +1,9 @@
 //! Pods and containers over the CRI, as a kubelet asks for them.
 
+mod cdi;
 mod life;
 mod logs;
+mod metrics;
 mod network;
 mod restart;
 mod security;
