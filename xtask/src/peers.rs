@@ -5,6 +5,7 @@
 //! that runc and dockerd link to, and the tools that make and boot the virtual machine. The test
 //! kit finds the programs through `BERTH_PEERS`.
 
+mod crates;
 pub(crate) mod debian;
 mod golang;
 mod guest;
@@ -46,6 +47,8 @@ enum Piece {
     Crictl,
     /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
     Critest,
+    /// youki 0.7.0, built from its crate, which takes minutes: only ignored tests want it.
+    Youki,
     /// A Debian 12 with systemd for the tests' virtual machine: its kernel and its disk.
     Guest,
 }
@@ -62,6 +65,7 @@ impl Piece {
             Self::Filters => "filters-12",
             Self::Crictl => "crictl-1.36.0",
             Self::Critest => "critest-1.36.0",
+            Self::Youki => "youki-0.7.0",
             Self::Guest => "guest-12.1",
         }
     }
@@ -76,6 +80,7 @@ impl Piece {
             Self::Filters => debian::filters(into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Critest => golang::critest(cache, into),
+            Self::Youki => crates::youki(into),
             Self::Guest => guest::make(into),
         }
     }

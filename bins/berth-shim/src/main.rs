@@ -7,6 +7,7 @@
 //! - [`start`] makes the socket, forks, and tells the daemon the address; the child serves ([`serve`]);
 //! - [`service`] is the task service, over the state in [`serve::task`];
 //! - [`runtime`] is the seam to the low-level runtime; [`stdio`] is where output goes;
+//! - [`relay`] keeps the log of a container whose shim cannot;
 //! - [`pause`] is what a pod's first process runs, which is this program under another name;
 //! - [`delete`] clears away after a shim that was killed.
 
@@ -23,6 +24,7 @@ mod log;
 mod options;
 mod pause;
 mod publish;
+mod relay;
 mod runtime;
 mod serve;
 mod service;
@@ -53,6 +55,10 @@ fn main() -> ExitCode {
 }
 
 fn run(words: impl Iterator<Item = String>, program: &str) -> Result<()> {
+    let mut words = words.peekable();
+    if words.next_if(|word| word == relay::NAME).is_some() {
+        return relay::start(words);
+    }
     let arguments = Arguments::parse(words)?;
     let environment = Environment::read();
     match arguments.action {

@@ -97,10 +97,8 @@ fn answer(boot: &Bootstrap, address: &str) -> Result<()> {
 
 /// The child's whole life.
 fn become_shim(boot: &Bootstrap, listener: UnixListener, socket: PathBuf, daemon: Option<Pid>) -> Result<()> {
-    // Away from the daemon's terminal and process group: what ends them does not end us.
-    setsid().context("cannot leave the session")?;
+    leave_session().context("cannot leave the session")?;
     let log = Log::new(boot.debug);
-    leave_standard_streams().context("cannot leave the standard streams")?;
     adjust_oom_score(daemon, log);
     let settings = Settings {
         namespace: boot.namespace.clone(),
@@ -164,8 +162,10 @@ fn given() -> Result<OwnedFd> {
     berth_sys::given::descriptor(GIVEN).context("cannot take over the given socket")
 }
 
-/// The daemon reads both outputs of `start` to their end, so they must not stay open here. Messages go to the log.
-fn leave_standard_streams() -> std::io::Result<()> {
+/// Away from the daemon's terminal and process group: what ends them does not end us. It reads both outputs of `start`
+/// to their end, so they must not stay open here either. Messages go to the log.
+pub(crate) fn leave_session() -> std::io::Result<()> {
+    setsid()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;

@@ -45,8 +45,9 @@ pub struct Pods {
     pub bundles: PathBuf,
     /// The folder in which network namespaces are held.
     pub network_namespaces: PathBuf,
-    /// The program that is the first process of pods that share their process ids: it answers to the name `pause`.
-    pub pause: PathBuf,
+    /// berth's shim: under the name `pause` it is the first process of pods that share their process ids, and it keeps
+    /// the logs of containers of other shims.
+    pub shim: PathBuf,
     /// The handler of pods that name none.
     pub default_handler: String,
     /// How pods can be run.

@@ -3,12 +3,14 @@
 
 mod both;
 mod cli;
+mod crictl;
 mod docker;
 mod node;
 mod pty;
 
 pub use both::{Both, Errors, ctr};
 pub use cli::{Cli, IMAGE};
+pub use crictl::crictl;
 pub use docker::Docker;
 pub use node::{Answer, Asked, Client, Node, container, create, pod, run_pod};
 pub use pty::Pty;

@@ -2,22 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use e2e::crictl;
 use serde_json::{Value, json};
 use testkit::image::{Image, Layer};
 use testkit::registry::DockerRegistry;
-use testkit::{Daemon, Invocation, Kind, Outcome, Setup, need, programs};
-
-fn crictl(daemon: &Daemon, line: &str) -> Invocation {
-    let socket = format!("unix://{}", daemon.address().display());
-    let program = programs::find("crictl").expect("it was looked for before the daemon was started");
-    // Without a file of its own it reads the machine's.
-    let config = daemon.scratch().file("crictl.yaml", "timeout: 60\n");
-    Invocation::new(program)
-        .arg("--config")
-        .arg(config)
-        .args(["--runtime-endpoint", &socket, "--image-endpoint", &socket])
-        .line(line)
-}
+use testkit::{Daemon, Kind, Outcome, Setup, need, programs};
 
 /// Both daemons, containerd first, and a registry with images at which they look.
 struct World {

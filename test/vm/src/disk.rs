@@ -44,6 +44,10 @@ pub(crate) fn make(within: &Path) -> Result<PathBuf, Missing> {
         need::that(program.is_some(), &format!("Debian's {name} (cargo xtask peers)"))?;
         fs::copy(program.unwrap_or_default(), peers.join(name)).expect("the folder takes a file");
     }
+    // Only tests that are ignored want it.
+    if let Some(youki) = programs::find("youki") {
+        strip(&youki, &peers.join("youki"));
+    }
     let unit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/berthd.service");
     fs::copy(unit, folder.join("berthd.service")).expect("the unit is in the tree");
     let image = within.join("programs.ext4");

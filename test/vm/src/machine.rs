@@ -28,7 +28,10 @@ const WORDS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet apparmor=1 securit
                      systemd.unified_cgroup_hierarchy=1 systemd.show_status=0 mitigations=off panic=-1";
 
 /// What begins a script of which every command has to succeed. (A shell forgives a command behind `!`.)
-const STRICT: &str = "set -euo pipefail; not() { if \"$@\"; then echo \"it worked: $*\" >&2; exit 1; fi; }\n";
+const STRICT: &str = "set -euo pipefail
+not() { if \"$@\"; then echo \"it worked: $*\" >&2; exit 1; fi; }
+detached() { local said; said=$(mktemp); \"$@\" </dev/null >$said 2>&1 || { cat $said >&2; exit 1; }; rm $said; }
+";
 
 static SHARED: OnceLock<Result<Guest, Missing>> = OnceLock::new();
 
@@ -96,7 +99,7 @@ impl Guest {
     }
 
     /// Runs a script that has to succeed, each command of it, and gives its standard output. In it `not COMMAND` is what
-    /// has to fail.
+    /// has to fail, and `detached COMMAND` what leaves processes behind that would hold the script's streams.
     #[track_caller]
     pub fn ok(&self, script: &str) -> String {
         let answer = self.run(&format!("{STRICT}{script}"));

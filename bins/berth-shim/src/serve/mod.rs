@@ -12,7 +12,7 @@
 
 pub(crate) mod events;
 mod exits;
-mod poll;
+pub(crate) mod poll;
 mod streams;
 pub(crate) mod task;
 mod timers;

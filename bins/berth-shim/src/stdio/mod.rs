@@ -300,6 +300,16 @@ impl Plan {
     }
 }
 
+impl Output {
+    /// The output of a container whose streams are somebody else's: its log, by its URI, and the socket in a folder.
+    pub(crate) fn of_log(log: &str, folder: &Path, stdin: &str, terminal: bool) -> Result<Self> {
+        let record = Destination::parse(log)?.record()?.ok_or_else(|| {
+            Error::invalid_argument(format!("{log:?} is no log with a format: give berth-cri or berth-json"))
+        })?;
+        Self::open(record, folder, input_of(stdin), terminal)
+    }
+}
+
 fn input_of(stdin: &str) -> Input {
     match stdin {
         STDIN_KEPT => Input::Kept,

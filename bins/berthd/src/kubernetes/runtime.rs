@@ -215,7 +215,7 @@ impl Runtime {
             } else {
                 "/var/run/netns".into()
             },
-            pause: parts::beside(&own, "berth-shim"),
+            shim: parts::beside(&own, "berth-shim"),
             default_handler,
             handlers,
             network: self.cni.network(),

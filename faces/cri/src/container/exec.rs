@@ -1,6 +1,6 @@
 //! `ExecSync`, and commands in containers in general.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ const SIGKILL: u32 = 9;
 /// A command that is being run in a container, and its streams' folder, which goes with it.
 pub(crate) struct Command {
     pub(crate) process: ProcessRef,
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// What a command is to be.
@@ -100,7 +100,7 @@ impl Cri {
         };
         let (stdout, stderr) = (open("stdout")?, open("stderr")?);
         // A fifo that nobody writes yet would look as if it had ended; some shims open theirs only at the start.
-        let held = hold(command, &["stdout", "stderr"])?;
+        let held = hold(&command.folder, &["stdout", "stderr"])?;
         let tasks = self.tasks();
         tasks.start(&command.process).await?;
         drop(held);
@@ -225,10 +225,10 @@ fn fifos(command: &Command, wanted: &Wanted) -> Result<Stdio> {
     })
 }
 
-/// Writing ends of a command's fifos, whose reading ends are open.
-pub(crate) fn hold(command: &Command, names: &[&str]) -> Result<Vec<pipe::Sender>> {
+/// Writing ends of fifos in a folder, whose reading ends are open.
+pub(crate) fn hold(folder: &Path, names: &[&str]) -> Result<Vec<pipe::Sender>> {
     let open = |name: &&str| {
-        let path = command.path(name);
+        let path = folder.join(name);
         pipe::OpenOptions::new()
             .open_sender(&path)
             .map_err(|error| Error::io(format!("cannot open {}", path.display()), error))

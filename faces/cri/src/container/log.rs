@@ -59,15 +59,15 @@ impl Cri {
     pub(crate) async fn reopen_log(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
         container.must_run()?;
-        let bundle = container.bundle(&self.config.pods.bundles);
-        let told = blocking(move || reopen(&bundle)).await;
+        let folder = self.attach_folder(&container)?;
+        let told = blocking(move || reopen(&folder)).await;
         told.map_err(|error| error.context(format!("cannot reopen the log of container {}", container.id)))
     }
 }
 
-fn reopen(bundle: &Path) -> Result<()> {
+fn reopen(folder: &Path) -> Result<()> {
     let failed = |error| Error::io("cannot speak to its shim", error);
-    let mut stream = berth_sys::local_socket::connect(bundle, SOCKET).map_err(failed)?;
+    let mut stream = berth_sys::local_socket::connect(folder, SOCKET).map_err(failed)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
     stream.write_all(&encode(Stream::Reopen, &[])).map_err(failed)?;
     let (mut decoder, mut frames, mut block) = (Decoder::default(), Vec::new(), [0; 4096]);

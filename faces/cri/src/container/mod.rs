@@ -16,6 +16,7 @@ mod image_mounts;
 mod list;
 mod log;
 mod recover;
+mod relay;
 mod remove;
 mod start;
 mod status;

@@ -52,8 +52,8 @@ impl Cri {
         };
         let key: SnapshotKey = container.id.as_str().parse()?;
         gone(self.catalog.snapshotter(&snapshotter, &self.scope)?.remove(&key).await)?;
-        let root = container.root.clone();
-        blocking(move || remove_folder(&root)).await?;
+        let folders = [container.root.clone(), self.volatile(container)];
+        blocking(move || folders.iter().try_for_each(|folder| remove_folder(folder))).await?;
         gone(self.containers_store().delete(&container.id).await)?;
         self.containers.remove(container);
         Ok(())

@@ -82,10 +82,13 @@ impl Cri {
         let key: SnapshotKey = container.id.as_str().parse()?;
         let rootfs = snapshotter.mounts(&key).await?;
         self.remount_images(container, pod).await?;
+        let streams = self.streams(container, &pod.config.log_directory);
+        let (stdio, held) =
+            if pod.handler.is_own { (streams, Vec::new()) } else { self.relay(container, streams).await? };
         let request = CreateTask {
             container: container.id.clone(),
             rootfs,
-            stdio: self.streams(container, &pod.config.log_directory),
+            stdio,
             checkpoint: None,
             options: None,
             runtime_path: pod.handler.runtime_path.clone(),
@@ -96,7 +99,9 @@ impl Cri {
             self.tell_start(container, pid).await?;
             tasks.start(&container.process()).await
         };
-        match started.await {
+        let started = started.await;
+        drop(held);
+        match started {
             Ok(pid) => Ok(pid),
             Err(error) => {
                 match tasks.delete(&container.id).await {

@@ -121,7 +121,7 @@ impl Cri {
             make_root(&root).map_err(|error| Error::io(format!("cannot make {}", root.display()), error))
         })
         .await?;
-        let spec = pod.pause_spec(&self.config.pods.pause);
+        let spec = pod.pause_spec(&self.config.pods.shim);
         let mut record = Container::new(id.clone(), pod.handler.runtime.clone());
         record.labels = names::labels(names::SANDBOX, &pod.config.labels);
         record.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));

@@ -12,6 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::Cri;
 use crate::blocking::blocking;
+use crate::container::Container;
 
 /// Bytes that are moved at once.
 const BLOCK: usize = 32 << 10;
@@ -25,9 +26,9 @@ impl Cri {
     ) -> Result<()> {
         let container = self.container(request.container.as_str())?;
         container.must_run()?;
-        let bundle = container.bundle(&self.config.pods.bundles);
+        let folder = self.attach_folder(&container)?;
         let socket = blocking(move || {
-            let socket = berth_sys::local_socket::connect(&bundle, SOCKET);
+            let socket = berth_sys::local_socket::connect(&folder, SOCKET);
             let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
             socket.map_err(|error| Error::io("its shim takes in nobody who attaches", error))
         })
@@ -39,9 +40,13 @@ impl Cri {
         let pace = if stdin.is_some() { Pace::Wait } else { Pace::CutOff };
         to.write_all(&encode(Stream::Open, &[pace as u8])).await.map_err(failed)?;
 
+        let is_typing = stdin.is_some();
         let typed = async {
             // The container's end is told by its output.
             let _ = type_in(stdin, &mut to).await;
+            if is_typing {
+                self.end_input(&container).await;
+            }
             std::future::pending::<()>().await;
         };
         let resizes = async {
@@ -54,10 +59,24 @@ impl Cri {
         };
         tokio::select! {
             biased;
-            shown = show(from, stdout, stderr) => shown.map_err(failed),
-            () = typed => Ok(()),
-            () = resizes => Ok(()),
-            () = gone.wait() => Ok(()),
+            shown = show(from, stdout, stderr) => return shown.map_err(failed),
+            () = typed => {}
+            () = resizes => {}
+            () = gone.wait() => {}
+        }
+        if is_typing {
+            self.end_input(&container).await;
+        }
+        Ok(())
+    }
+
+    /// Lets the shim of a container whose input ends with the one who types let go of it. berth's own does so by itself;
+    /// another holds the fifo until it is told.
+    async fn end_input(&self, container: &Container) {
+        let is_own = self.pod(&container.pod).is_ok_and(|pod| pod.handler.is_own);
+        if container.config.stdin_once && !container.config.tty && !is_own {
+            // One that has ended in this moment has no input.
+            let _ = self.tasks().close_stdin(&container.process()).await;
         }
     }
 }

@@ -47,7 +47,7 @@ impl Cri {
             .filter_map(|(name, is_there)| is_there.then_some(name))
             .collect();
         // A fifo that nobody writes yet would look as if it had ended.
-        let held = hold(command, &there)?;
+        let held = hold(&command.folder, &there)?;
         let tasks = self.tasks();
         tasks.start(&command.process).await?;
         drop(held);

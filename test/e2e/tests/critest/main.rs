@@ -8,11 +8,13 @@ mod images;
 mod report;
 
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_sys::thread::in_new_network;
+use e2e::crictl;
 use testkit::registry::DockerRegistry;
-use testkit::{Daemon, Invocation, Kind, Setup, need, programs};
+use testkit::{Daemon, Invocation, Kind, Setup, cgroups, mounts, need, programs};
 
 use report::Report;
 
@@ -39,9 +41,10 @@ enum Half {
 /// gives nothing where something is.
 fn run<T: Send>(kind: Kind, half: &Half, judge: impl FnOnce(Report) -> T + Send) -> Option<T> {
     let critest = need::program("critest").ok()?;
-    let crictl = need::program("crictl").ok()?;
+    need::program("crictl").ok()?;
     kind.program().ok()?;
     need::program("ip").and(need::program("ipcmk")).and(need::program("docker-registry")).ok()?;
+    need::path(images::SHELL).and(need::program("ldd")).ok()?;
     need::path(&programs::peers().join("cni-1.1.1/usr/lib/cni/bridge").display().to_string()).ok()?;
     need::root().ok()?;
     let host = || {
@@ -52,7 +55,10 @@ fn run<T: Send>(kind: Kind, half: &Half, judge: impl FnOnce(Report) -> T + Send)
         let report = daemon.scratch().path("report.json");
         let program = with_digest(&critest, &digest, &daemon);
         let socket = format!("unix://{}", daemon.address().display());
+        let _cgroups = Cgroups::taken();
         let segments = segments();
+        let own = daemon.scratch().path("tmp");
+        std::fs::create_dir_all(&own).expect("the scratch folder takes folders");
         let half = match half {
             Half::With(words) => format!("-ginkgo.focus={words}"),
             Half::Without(words) => format!("-ginkgo.skip={words}"),
@@ -63,15 +69,15 @@ fn run<T: Send>(kind: Kind, half: &Half, judge: impl FnOnce(Report) -> T + Send)
             .arg(half)
             .arg(format!("-ginkgo.json-report={}", report.display()))
             .current_dir(daemon.scratch().folder())
+            .env("TMPDIR", &own)
             .within(LIMIT)
             .outcome();
         remove_segments(&segments);
+        mounts::unmount_beneath(&own);
         let report = Report::read(&report).unwrap_or_else(|| panic!("there is no report: {outcome}"));
         let judged = judge(report);
         // A spec that failed may have left its pod.
-        let config = daemon.scratch().file("crictl.yaml", "timeout: 120\n");
-        let endpoints = ["--runtime-endpoint", &socket, "--image-endpoint", &socket];
-        Invocation::new(crictl).arg("--config").arg(config).args(endpoints).line("rmp --all --force").ok();
+        crictl(&daemon, "rmp --all --force").ok();
         if kind == Kind::Berth {
             daemon.finish();
         }
@@ -132,6 +138,36 @@ fn remove_segments(before: &[String]) {
     for segment in segments().into_iter().filter(|segment| !before.contains(segment)) {
         // Somebody else's may have gone in this moment.
         Invocation::new("ipcrm").args(["-m", &segment]).outcome();
+    }
+}
+
+/// The cgroup that pods without a parent are in. The runtime leaves it, as every runtime does; whoever is its last user
+/// here removes it, unless it was there before.
+struct Cgroups;
+
+/// The name that Kubernetes' namespace gives it.
+const CGROUP: &str = "k8s.io";
+/// How many use it, and whether it was there before the first of them.
+static USERS: Mutex<(u32, bool)> = Mutex::new((0, false));
+
+impl Cgroups {
+    fn taken() -> Self {
+        let mut users = USERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.0 == 0 {
+            users.1 = !cgroups::tagged(CGROUP).is_empty();
+        }
+        users.0 += 1;
+        Self
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        let mut users = USERS.lock().unwrap_or_else(PoisonError::into_inner);
+        users.0 -= 1;
+        if *users == (0, false) {
+            cgroups::remove_tagged(CGROUP);
+        }
     }
 }
 
