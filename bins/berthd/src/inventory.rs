@@ -50,11 +50,10 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 4] = [
     (GRPC, "mounts"),
     (GRPC, "sandbox-controllers"),
     ("io.containerd.mount-manager.v1", "bolt"),
-    ("io.containerd.nri.v1", "nri"),
     ("io.containerd.sandbox.controller.v1", "shim"),
 ];
 
@@ -62,12 +61,13 @@ const LATER: [(&str, &str); 5] = [
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     RESTART_MONITOR,
     "io.containerd.image-verifier.v1.bindir",
     figures::URI,
     kubernetes::URI,
     kubernetes::IMAGES,
+    kubernetes::NRI,
     kubernetes::RUNTIME,
 ];
 
@@ -84,6 +84,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
         verifier(config),
+        ready("io.containerd.nri.v1", "nri", &[]),
         restart(),
         ready("io.containerd.sandbox.store.v1", "local", &[METADATA]),
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),

@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::labels;
 use crate::network::PortBinding;
-use crate::parse::{DeviceRequest, MountKind, MountRequest, RestartPolicy, Throttle, Ulimit, Weight};
+use crate::parse::{
+    CdiRequest, DeviceRequest, MountKind, MountRequest, RestartPolicy, Throttle, Ulimit, Weight,
+};
 
 /// Everything that a container was made from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -126,6 +128,8 @@ pub struct HostConfig {
     pub cpuset_mems: String,
     pub devices: Vec<DeviceRequest>,
     pub device_cgroup_rules: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<CdiRequest>,
     pub memory_reservation: i64,
     pub memory_swap: i64,
     pub memory_swappiness: Option<u64>,

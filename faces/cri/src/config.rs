@@ -30,6 +30,8 @@ pub struct Config {
     pub streaming: berth_streaming::Config,
     /// What pods need.
     pub pods: Pods,
+    /// The plugins of the Node Resource Interface; none where they are disabled.
+    pub nri: Option<berth_nri::Config>,
 }
 
 /// What of `[plugins.'io.containerd.cri.v1.runtime']` is heeded, and where things are.

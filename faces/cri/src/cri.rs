@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use berth_core::{Catalog, ContentStore, Images, Scope};
+use berth_nri::Nri;
 use berth_proto::runtime::v1 as proto;
 use berth_streaming::{Server, Urls};
 use berth_types::{Error, Namespace, Result};
@@ -37,6 +38,8 @@ pub struct Cri {
     pub(crate) nursery: Nursery,
     pub(crate) rates: Rates,
     pub(crate) urls: OnceLock<Urls>,
+    /// Set once pods and containers are known, unless it is disabled.
+    pub(crate) nri: OnceLock<Nri>,
 }
 
 impl Cri {
@@ -57,10 +60,12 @@ impl Cri {
             nursery: Nursery::open(),
             rates: Rates::default(),
             urls: OnceLock::new(),
+            nri: OnceLock::new(),
         });
         cri.recover_pods().await?;
         cri.recover_containers().await?;
         cri.settle_pods().await;
+        cri.open_plugins().await?;
         // A machine may have no address yet; whoever wants a stream first lets it be tried again.
         if let Err(error) = cri.listen().await {
             tracing::warn!("commands and ports cannot be streamed for now: {}", error.chain());
@@ -85,6 +90,7 @@ impl Cri {
     /// Ends what goes on in the background. Pods and containers go on.
     pub async fn close(&self) {
         self.nursery.close().await;
+        self.close_plugins().await;
     }
 
     /// Adds its services to those of a server which takes messages of up to `receive` bytes.

@@ -8,6 +8,8 @@
 //! | [`container`] | containers of pods, and commands in them |
 //! | [`spec`] | from what was asked for to what the low-level runtime does |
 //! | [`session`] | commands, first processes and ports that are streamed to somebody |
+//! | [`cdi`] | devices by their vendors' names |
+//! | [`nri`] | plugins that see pods and containers come and go |
 //! | [`stats`] | what containers and pods use |
 //! | [`config`] | what of containerd's CRI tables is heeded |
 //!
@@ -16,12 +18,14 @@
 //! whoever waits for it, and a request that comes again joins the first ([`nursery`]).
 
 mod blocking;
+mod cdi;
 mod config;
 mod container;
 mod cri;
 mod events;
 mod image;
 mod names;
+mod nri;
 mod nursery;
 mod pod;
 mod service;

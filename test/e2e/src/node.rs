@@ -76,7 +76,14 @@ impl Node {
     /// Runs `test` on a node of containerd's, to see what that does.
     #[track_caller]
     pub fn oracle(test: impl FnOnce(&mut Self) + Send) {
-        let more = format!("sandbox_image = '{PAUSE}'\n");
+        Self::oracle_with("", test);
+    }
+
+    /// The same with more of the configuration.
+    #[track_caller]
+    pub fn oracle_with(more: &str, test: impl FnOnce(&mut Self) + Send) {
+        // A machine may not let its root lower scores, and the first process of a pod has a low one.
+        let more = format!("restrict_oom_score_adj = true\nsandbox_image = '{PAUSE}'\n{more}");
         Self::host(Kind::Containerd, &more, |mut node| {
             let pause = image::busybox().expect("it was looked for").named(PAUSE).cmd(&["sleep", "100000"]);
             node.import(&pause);

@@ -123,7 +123,7 @@ fn a_config_that_is_wrong_keeps_the_daemon_from_starting() {
         ),
         ("version = 1\n", "version = 2"),
         ("version = 2\nimports = ['absent.toml']\n", "absent.toml"),
-        ("version = 2\nrequired_plugins = ['io.containerd.nri.v1.nri']\n", "load required plugin"),
+        ("version = 2\nrequired_plugins = ['io.containerd.mount-manager.v1.bolt']\n", "load required plugin"),
         ("version = 2\nroot = 'relative'\n", "absolute path"),
         ("version = 2\n[debug]\n level = 'loud'\n", "unknown log level"),
     ] {

@@ -9,6 +9,7 @@
 pub mod blobs;
 pub mod conformance;
 pub mod need;
+pub mod nri;
 pub mod tree;
 pub mod wait;
 

@@ -43,7 +43,7 @@ pub(crate) struct Plugins {
     list: Vec<Plugin>,
     count: Arc<AtomicUsize>,
     validator: ValidatorConfig,
-    /// Containers of whose end plugins know already, until they are removed.
+    /// Containers and pods of whose end plugins know already, until they are removed.
     ended: HashSet<String>,
 }
 
@@ -101,7 +101,9 @@ impl Plugins {
         plugin: Plugin,
         host: Arc<dyn Host>,
     ) -> Result<Vec<proto::ContainerUpdate>> {
-        let snapshot = host.snapshot().await?;
+        let mut snapshot = host.snapshot().await?;
+        // The others know that it has ended before the daemon writes that down.
+        snapshot.containers.retain(|container| !self.ended.contains(&container.id));
         let updates = synchronize(&plugin, snapshot).await.map_err(|error| match error {
             SynchronizeError::Call(error) => Error::from(error),
             unsplit @ SynchronizeError::Unsplit => Error::failed_precondition(unsplit.to_string()),
@@ -252,6 +254,23 @@ impl Plugins {
         self.tell(request).await
     }
 
+    /// Tells every plugin that a pod stops.
+    pub(crate) async fn stop_pod(&mut self, request: proto::StopPodSandboxRequest) -> Result<()> {
+        let pod = request.pod.as_ref().map_or("", |pod| &pod.id);
+        if !self.ended.insert(pod.to_owned()) {
+            return Ok(());
+        }
+        self.tell(request).await
+    }
+
+    /// Tells every plugin that a pod is about to be removed.
+    pub(crate) async fn remove_pod(&mut self, request: proto::RemovePodSandboxRequest) -> Result<()> {
+        if let Some(pod) = &request.pod {
+            self.ended.remove(&pod.id);
+        }
+        self.tell(request).await
+    }
+
     /// Says goodbye to all.
     pub(crate) async fn part(&mut self) {
         for plugin in std::mem::take(&mut self.list) {
@@ -283,8 +302,12 @@ impl Plugins {
         self.counted();
     }
 
-    fn counted(&self) {
+    fn counted(&mut self) {
         self.count.store(self.list.len(), Ordering::Release);
+        if self.list.is_empty() {
+            // Nobody is told of removals now; whoever joins learns what there is.
+            self.ended.clear();
+        }
     }
 }
 

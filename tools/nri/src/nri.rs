@@ -1,6 +1,6 @@
 //! What the daemon holds.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_types::{Error, Result};
 use tokio::sync::{Notify, OwnedRwLockReadGuard, RwLock};
@@ -10,8 +10,9 @@ use crate::admission::{Gate, Launched};
 use crate::config::Config;
 use crate::desk::Desk;
 use crate::host::Host;
+use crate::listener::Door;
 use crate::plugin::Plugin;
-use crate::{launch, listener, proto};
+use crate::{launch, proto};
 
 /// All plugins of this daemon. Dropping it ends them without a word; [`Nri::close`] says goodbye.
 pub struct Nri {
@@ -19,7 +20,7 @@ pub struct Nri {
     config: Arc<Config>,
     joins: Arc<RwLock<()>>,
     /// The listener's task, if there is one; it ends with this.
-    listener: JoinSet<()>,
+    listener: Mutex<JoinSet<()>>,
 }
 
 /// Keeps plugins from joining while a request is carried out, of which they would see one half.
@@ -79,10 +80,6 @@ events! {
     update_pod_sandbox(UpdatePodSandboxRequest);
     /// A pod's resources have changed.
     post_update_pod_sandbox(PostUpdatePodSandboxRequest);
-    /// A pod is about to stop: its containers have.
-    stop_pod_sandbox(StopPodSandboxRequest);
-    /// A pod is about to be removed.
-    remove_pod_sandbox(RemovePodSandboxRequest);
     /// A container has been created.
     post_create_container(PostCreateContainerRequest);
     /// A container is about to start. An error means that it must not.
@@ -95,7 +92,8 @@ events! {
 
 impl Nri {
     /// Starts the plugins of the folder and opens the socket for others. Plugins that cannot be started or do not
-    /// register in time are said and left out.
+    /// register in time are said and left out, and so is a socket that cannot be had: a container that needs a plugin
+    /// is refused then, and all others go on.
     pub async fn open(config: Config, host: Arc<dyn Host>) -> Result<Self> {
         let config = Arc::new(config);
         let departures = Arc::new(Notify::new());
@@ -108,10 +106,18 @@ impl Nri {
         }
         let mut tasks = JoinSet::new();
         if !config.disable_connections {
-            let socket = listener::bind(&config.socket_path)?;
-            tasks.spawn(listener::serve(socket, gate, entrance));
+            match Door::open(&config.socket_path).await {
+                Ok(door) => drop(tasks.spawn(door.serve(gate, entrance))),
+                Err(error) => tracing::error!("NRI plugins cannot connect: {}", error.chain()),
+            }
         }
-        Ok(Self { desk, config, joins, listener: tasks })
+        Ok(Self { desk, config, joins, listener: Mutex::new(tasks) })
+    }
+
+    /// Whether nobody would be asked or told of anything, now and until a plugin joins. A caller who has
+    /// [paused](Self::pause_joins) that need not make a message.
+    pub fn is_idle(&self) -> bool {
+        self.desk.is_empty() && !self.config.default_validator.enable
     }
 
     /// Keeps plugins from joining until the answer is dropped: held while a pod or container is made, so that a
@@ -128,7 +134,7 @@ impl Nri {
         pod: proto::PodSandbox,
         container: proto::Container,
     ) -> Result<Created> {
-        if self.desk.is_empty() && !self.config.default_validator.enable {
+        if self.is_idle() {
             return Ok(Created::default());
         }
         self.desk.run(|plugins| Box::pin(plugins.create(pod, container))).await?
@@ -162,13 +168,26 @@ impl Nri {
         self.desk.run(|plugins| Box::pin(plugins.remove(request))).await?
     }
 
-    /// Ends all plugins, after a word of goodbye, and takes the socket away.
-    pub async fn close(mut self) {
-        self.listener.shutdown().await;
-        if !self.config.disable_connections {
-            // It may be another daemon's by now, or gone.
-            let _ = std::fs::remove_file(&self.config.socket_path);
+    /// Tells that a pod, whose containers have stopped, is about to stop. Plugins are told once.
+    pub async fn stop_pod_sandbox(&self, request: proto::StopPodSandboxRequest) -> Result<()> {
+        if self.desk.is_empty() {
+            return Ok(());
         }
+        self.desk.run(|plugins| Box::pin(plugins.stop_pod(request))).await?
+    }
+
+    /// Tells that a pod, which plugins know to have stopped, is about to be removed.
+    pub async fn remove_pod_sandbox(&self, request: proto::RemovePodSandboxRequest) -> Result<()> {
+        if self.desk.is_empty() {
+            return Ok(());
+        }
+        self.desk.run(|plugins| Box::pin(plugins.remove_pod(request))).await?
+    }
+
+    /// Ends all plugins, after a word of goodbye, and takes the socket away.
+    pub async fn close(&self) {
+        let mut listener = std::mem::take(&mut *self.listener.lock().unwrap_or_else(PoisonError::into_inner));
+        listener.shutdown().await;
         if let Err(error) = self.desk.run(|plugins| Box::pin(plugins.part())).await {
             tracing::debug!("no goodbye to NRI plugins: {error}");
         }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use berth_nri::{Nri, proto};
 use berth_types::ErrorKind;
-use common::programs::programs;
+
 use common::raw::{self, Answer};
-use common::{Bed, container, pod};
+use common::{Bed, container, pod, programs};
 
 /// A script as a plugin.
 fn script(bed: &Bed, name: &str, text: &str) {
@@ -206,4 +206,45 @@ async fn plugins_do_not_join_in_the_middle_of_a_request() {
     assert!(methods.recv_timeout(Duration::from_millis(300)).is_err(), "it joined in the middle");
     drop(pause);
     assert_eq!(methods.recv_timeout(testkit::wait::SOON).unwrap(), "Synchronize");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_socket_at_which_another_runtime_listens_is_left_to_it() {
+    let bed = Bed::new();
+    let first = bed.open().await;
+    let second = bed.open().await;
+    let (told, methods) = mpsc::channel();
+    let _plugin = raw::connect(&bed.config.socket_path, ("10", "raw"), move |method, _| {
+        // The test may have ended.
+        let _ = told.send(method.to_owned());
+        Answer::Empty
+    });
+    assert_eq!(methods.recv_timeout(testkit::wait::SOON).unwrap(), "Configure");
+    assert_eq!(methods.recv_timeout(testkit::wait::SOON).unwrap(), "Synchronize");
+    let pause = first.pause_joins().await;
+    assert!(!first.is_idle() && second.is_idle());
+    drop(pause);
+    second.close().await;
+    assert!(bed.config.socket_path.exists());
+    first.close().await;
+    assert!(!bed.config.socket_path.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_is_told_once_however_often_it_is_tried() {
+    let bed = Bed::new();
+    let (nri, _plugin, methods) = joined(&bed, || Answer::Empty).await;
+    let container = || Some(container());
+    for _ in 0..3 {
+        // The pod's first one was told while the plugin joined.
+        nri.stop_pod_sandbox(proto::StopPodSandboxRequest { pod: Some(pod(&[])) }).await.unwrap();
+        let stop = proto::StopContainerRequest { pod: Some(pod(&[])), container: container() };
+        nri.stop_container(stop).await.unwrap();
+    }
+    nri.remove_container(proto::RemoveContainerRequest { pod: Some(pod(&[])), container: container() })
+        .await
+        .unwrap();
+    nri.remove_pod_sandbox(proto::RemovePodSandboxRequest { pod: Some(pod(&[])) }).await.unwrap();
+    let told: Vec<String> = methods.try_iter().collect();
+    assert_eq!(told, ["StopContainer", "RemoveContainer", "RemovePodSandbox"]);
 }

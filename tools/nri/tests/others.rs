@@ -9,8 +9,8 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use berth_nri::proto;
 use berth_types::ErrorKind;
-use common::programs::{Programs, programs};
-use common::{Bed, Daemon, container, pod};
+use common::{Bed, Daemon, container, pod, programs};
+use testkit::nri::Programs;
 use testkit::wait::{SOON, Watched, soon};
 
 const QOS: &str =

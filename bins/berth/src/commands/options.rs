@@ -119,7 +119,7 @@ struct StorageOptions {
     /// Size of /dev/shm
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
-    /// Add a device of the host: HOST[:CONTAINER][:rwm]
+    /// Add a device of the host, HOST[:CONTAINER][:rwm], or one that a vendor describes, vendor.com/class=name
     #[arg(long)]
     device: Vec<String>,
     /// Allow devices by number: 'c 1:3 rwm'
@@ -370,6 +370,7 @@ impl ContainerOptions {
 
     fn host(&self) -> Result<HostConfig, Failure> {
         let (storage, isolation, life) = (&self.storage, &self.isolation, &self.life);
+        let (devices, device_requests) = parse::devices(&storage.device)?;
         let mut host = HostConfig {
             container_id_file: self
                 .cidfile
@@ -413,7 +414,8 @@ impl ContainerOptions {
             blkio_device_write_bps: parsed(&life.device_write_bps, parse::throttle)?,
             blkio_device_read_iops: parsed(&life.device_read_iops, parse::throttle)?,
             blkio_device_write_iops: parsed(&life.device_write_iops, parse::throttle)?,
-            devices: parsed(&storage.device, parse::device)?,
+            devices,
+            device_requests,
             device_cgroup_rules: storage.device_cgroup_rule.clone(),
             ulimits: parsed(&self.process.ulimit, parse::ulimit)?,
             init: self.process.init,

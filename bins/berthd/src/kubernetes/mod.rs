@@ -1,6 +1,7 @@
 //! The Container Runtime Interface, as the configuration wants it.
 
 mod images;
+mod nri;
 mod runtime;
 mod streaming;
 
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::identity;
 
 use images::Images;
+use nri::Nri;
 use runtime::Runtime;
 use streaming::Streaming;
 
@@ -23,11 +25,12 @@ use streaming::Streaming;
 pub(crate) const URI: &str = "io.containerd.grpc.v1.cri";
 /// The plugin of its images, and its table.
 pub(crate) const IMAGES: &str = "io.containerd.cri.v1.images";
+pub(crate) use nri::NRI;
 pub(crate) use runtime::RUNTIME;
 
 /// Opens the interface, which takes up the pods of the daemon before; none where one of its plugins is disabled.
 pub(crate) async fn open(config: &Config, catalog: Arc<dyn Catalog>) -> Result<Option<Arc<Cri>>> {
-    if config.disabled_plugins.iter().any(|uri| [URI, IMAGES, RUNTIME].contains(&uri.as_str())) {
+    if [URI, IMAGES, RUNTIME].into_iter().any(|uri| is_disabled(config, uri)) {
         return Ok(None);
     }
     let cri = Cri::open(settings(config)?, catalog).await;
@@ -40,6 +43,10 @@ pub(crate) fn services(cri: Option<Arc<Cri>>) -> MoreServices {
         None => Box::new(|routes, _| routes),
         Some(cri) => Box::new(move |routes, receive| cri.serve(routes, receive)),
     }
+}
+
+fn is_disabled(config: &Config, uri: &str) -> bool {
+    config.disabled_plugins.iter().any(|disabled| disabled == uri)
 }
 
 fn settings(config: &Config) -> Result<berth_cri::Config> {
@@ -70,6 +77,7 @@ fn settings(config: &Config) -> Result<berth_cri::Config> {
         version: identity::version(),
         streaming: streaming.config()?,
         pods: runtime.pods(config)?,
+        nri: if is_disabled(config, NRI) { None } else { table::<Nri>(config, NRI)?.config() },
     })
 }
 

@@ -1,5 +1,6 @@
 //! Devices and what a container may do with them.
 
+use berth_cdi::DeviceName;
 use berth_types::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,20 @@ pub struct DeviceRequest {
     pub permissions: String,
 }
 
+/// Devices that their vendors describe (the Container Device Interface), by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct CdiRequest {
+    /// `cdi`, as in Docker's API.
+    pub driver: String,
+    /// The names, such as `vendor.com/gpu=0`.
+    #[serde(rename = "DeviceIDs")]
+    pub names: Vec<String>,
+}
+
+/// The driver of such devices.
+const CDI: &str = "cdi";
+
 /// A rule for devices by number; none means all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceRule {
@@ -28,6 +43,17 @@ pub struct DeviceRule {
     pub minor: Option<i64>,
     /// Some of `r`, `w`, `m`.
     pub access: String,
+}
+
+/// Devices of the host and devices that vendors describe, apart.
+pub fn devices(texts: &[String]) -> Result<(Vec<DeviceRequest>, Vec<CdiRequest>)> {
+    let (names, paths): (Vec<&String>, Vec<&String>) =
+        texts.iter().partition(|text| text.parse::<DeviceName>().is_ok());
+    let paths = paths.into_iter().map(|text| device(text)).collect::<Result<_>>()?;
+    let names: Vec<String> = names.into_iter().cloned().collect();
+    let requests =
+        if names.is_empty() { Vec::new() } else { vec![CdiRequest { driver: CDI.to_owned(), names }] };
+    Ok((paths, requests))
 }
 
 fn is_access(text: &str) -> bool {
@@ -98,6 +124,16 @@ mod tests {
         for bad in ["", "dev/a", "/dev/a:b", "/dev/a:/b:x", "/a:/b:r:w"] {
             assert!(device(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_vendors_are_told_from_paths() {
+        let texts = ["/dev/a:r", "vendor.com/gpu=0", "vendor.com/gpu=1"].map(str::to_owned);
+        let (paths, names) = devices(&texts).unwrap();
+        assert_eq!((paths.len(), paths[0].host.as_str()), (1, "/dev/a"));
+        assert_eq!(names.len(), 1);
+        assert_eq!(names[0].names, texts[1..]);
+        assert!(devices(&["vendor.com/gpu".to_owned()]).is_err());
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod ulimit;
 
 pub use berth_oci::runtime::{signal, signal_name};
 pub use block::{Throttle, Weight, throttle, weight};
-pub use device::{DeviceRequest, DeviceRule, device, device_rule};
+pub use device::{CdiRequest, DeviceRequest, DeviceRule, device, device_rule, devices};
 pub use environment::{env_file, label_file, with_inherited};
 pub use keys::{DetachKeys, Typed, detach_keys};
 pub use mount::{BindOptions, MountKind, MountRequest, mount, tmpfs, volume};

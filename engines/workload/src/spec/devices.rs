@@ -1,7 +1,8 @@
 //! Devices of the host in a container.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use berth_cdi::DeviceName;
 use berth_oci::runtime::{DeviceRule, Resources, Spec};
 use berth_rootfs::{devices_at, devices_below};
 use berth_types::{Error, Result};
@@ -53,6 +54,16 @@ pub(super) fn apply(spec: &mut Spec, host: &HostConfig) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// What vendors describe comes last: it may replace mounts and environment of the container.
+pub(super) fn apply_described(spec: &mut Spec, host: &HostConfig) -> Result<()> {
+    let names = host.device_requests.iter().flat_map(|request| &request.names);
+    let parsed = |name: &String| {
+        name.parse().map_err(|error: berth_cdi::NameError| Error::invalid_argument(error.to_string()))
+    };
+    let names: Vec<DeviceName> = names.map(parsed).collect::<Result<_>>()?;
+    berth_cdi::inject(spec, &berth_cdi::FOLDERS.map(PathBuf::from), &names)
 }
 
 /// The numbers of a block device, for limits.

@@ -69,6 +69,7 @@ pub fn build(inputs: &Inputs<'_>) -> Result<Spec> {
         let devices = linux.resources.take().map(|resources| resources.devices).unwrap_or_default();
         linux.resources = Some(berth_oci::runtime::Resources { devices, ..resources(host)? });
     }
+    devices::apply_described(&mut spec, host)?;
     Ok(spec)
 }
 

@@ -64,10 +64,12 @@ impl Cri {
         if !pod.is_ready() {
             return Err(failed(Error::failed_precondition(format!("pod sandbox {} is not ready", pod.id))));
         }
+        let _pause = self.pause_joins().await;
         let mut undo = Rollback::default();
         match self.make_container(name, &pod, &config, &mut undo).await {
             Ok(container) => {
                 undo.commit();
+                self.tell_created(&container).await;
                 self.events.created(&self, &pod, container.id.as_str());
                 Ok(container.id.to_string())
             }
@@ -102,7 +104,7 @@ impl Cri {
         let mut volumes = self.image_volumes(&root, config, &image.facts, &mounts, undo).await?;
         volumes.extend(image_mounts.volumes);
         let processes = self.processes_of(pod, config).await?;
-        let built = spec::build(&Inputs {
+        let mut built = spec::build(&Inputs {
             pods: &self.config.pods,
             pod,
             id: id.as_str(),
@@ -125,13 +127,15 @@ impl Cri {
         let from_image = image.facts.process.labels.iter().filter(|(key, _)| !names::is_reserved(key));
         record.labels = names::labels(names::CONTAINER, from_image.chain(&config.labels));
         record.image = image.name();
-        record.spec = Some(Any::new(SPEC_TYPE, built.to_vec()));
         record.snapshotter = self.snapshotter_of(pod).to_string();
         record.snapshot_key = id.to_string();
         record.sandbox = pod.id.to_string();
         record.extensions.insert(CONFIG.to_owned(), berth_proto::convert::pack(config));
         record.extensions.insert(ORIGIN.to_owned(), json(ORIGIN, &origin)?);
         record.extensions.insert(LIFE.to_owned(), json(LIFE, &Life::default())?);
+        self.give_devices(config, &mut built).await?;
+        self.adjust(pod, &record, config, &mut built, undo).await?;
+        record.spec = Some(Any::new(SPEC_TYPE, built.to_vec()));
         let record = self.containers_store().create(record).await?;
         let (store, made) = (self.containers_store(), id.clone());
         undo.push("record", move || async move { store.delete(&made).await });

@@ -210,7 +210,7 @@ fn fifos(command: &Command, wanted: &Wanted) -> Result<Stdio> {
     std::fs::create_dir_all(&command.folder).map_err(failed)?;
     let fifo = |name: &str, is_wanted: bool| {
         if !is_wanted {
-            return Ok(String::new());
+            return Ok::<_, Error>(String::new());
         }
         let path = command.path(name);
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)

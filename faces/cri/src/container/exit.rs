@@ -57,7 +57,7 @@ impl Cri {
         if let Err(error) = self.remove_task(container).await {
             tracing::error!(container = %container.id, "its task is left: {}", error.chain());
         }
-        self.tell_end(container, life);
+        self.tell_end(container, life).await;
     }
 
     /// The task of a container has gone and nobody heard how: somebody removed it, or the machine stopped.
@@ -77,10 +77,12 @@ impl Cri {
         if let Err(error) = self.store_life(container, &life).await {
             tracing::error!(container = %container.id, "its end is not written down: {}", error.chain());
         }
-        self.tell_end(container, life);
+        self.tell_end(container, life).await;
     }
 
-    fn tell_end(self: &Arc<Self>, container: &Arc<Container>, life: Life) {
+    /// Plugins hear of it before whoever waits.
+    async fn tell_end(self: &Arc<Self>, container: &Arc<Container>, life: Life) {
+        self.tell_ended(container).await;
         container.life.send_replace(life);
         if let Ok(pod) = self.pod(&container.pod) {
             self.events.stopped(self, &pod, container.id.as_str());

@@ -42,6 +42,8 @@ use crate::Cri;
 use crate::stats::Measured;
 use crate::table::Item;
 
+pub(crate) use update::Change;
+
 /// Where a record keeps the request, what its image was, and what became of it.
 const CONFIG: &str = "io.berth.cri.container.config";
 const ORIGIN: &str = "io.berth.cri.container.origin";
@@ -142,6 +144,11 @@ impl Container {
     /// Whether it runs.
     pub(crate) fn is_running(&self) -> bool {
         self.life().state() == ContainerState::ContainerRunning
+    }
+
+    /// Whether it has ended, or could not be started.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.life().state() == ContainerState::ContainerExited
     }
 
     /// The folder of its task, in which its shim listens.

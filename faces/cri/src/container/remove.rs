@@ -20,13 +20,17 @@ impl Cri {
         };
         let cri = self.clone();
         let key = format!("remove {}", container.id);
-        let work = async move { cri.take_away_container(&container).await.map(|()| String::new()) };
+        let work = async move {
+            let _pause = cri.pause_joins().await;
+            cri.take_away_container(&container).await.map(|()| String::new())
+        };
         self.nursery.join(key, work).await.map(drop)
     }
 
     pub(crate) async fn take_away_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<()> {
         let _work = container.work.lock().await;
         self.end_container(container, Duration::ZERO).await?;
+        self.tell_container_removal(container).await;
         self.erase_container(container)
             .await
             .map_err(|error| error.context(format!("cannot remove container {}", container.id)))?;

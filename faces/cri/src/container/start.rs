@@ -22,6 +22,7 @@ impl Cri {
         let cri = self.clone();
         let key = format!("start {}", container.id);
         let work = async move {
+            let _pause = cri.pause_joins().await;
             let _work = container.work.lock().await;
             cri.start(&container).await.map(|()| String::new())
         };
@@ -53,10 +54,12 @@ impl Cri {
                 self.watch_exit(container);
                 self.remember_start(container, life);
                 self.events.started(self, &pod, container.id.as_str());
+                self.tell_started(container).await;
                 Ok(())
             }
             Err(error) => {
                 let error = error.context(format!("cannot start container {}", container.id));
+                self.tell_ended(container).await;
                 let (exit_code, reason) = CANNOT_START;
                 let life = Life {
                     started_at,
@@ -91,8 +94,12 @@ impl Cri {
             runtime_path: pod.handler.runtime_path.clone(),
         };
         let tasks = self.tasks();
-        tasks.create(request).await?;
-        let started = tasks.start(&container.process()).await;
+        let pid = tasks.create(request).await?;
+        let started = async {
+            self.tell_start(container, pid).await?;
+            tasks.start(&container.process()).await
+        };
+        let started = started.await;
         drop(held);
         match started {
             Ok(pid) => Ok(pid),

@@ -22,15 +22,37 @@ impl Container {
     }
 }
 
+/// A change of limits.
+pub(crate) struct Change {
+    /// As a kubelet asks for it, and is shown it.
+    pub(crate) limits: proto::LinuxContainerResources,
+    /// As the runtime takes it.
+    pub(crate) resources: Resources,
+    /// What the runtime is told beside.
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
 impl Cri {
     /// Changes the limits of a container, now if it runs, and for its start if it has not been started.
     pub(crate) async fn update_container(
         self: &Arc<Self>,
         request: proto::UpdateContainerResourcesRequest,
     ) -> Result<()> {
+        let _pause = self.pause_joins().await;
         let container = self.container(&request.container_id)?;
+        let limits = request.linux.unwrap_or_default();
+        let resources = resources(&limits, &self.config.pods)?;
+        let mut change = Change { limits, resources, annotations: request.annotations.into_iter().collect() };
+        // Before the lock: plugins may want to change others too.
+        self.ask_update(&container, &mut change).await?;
         let _work = container.work.lock().await;
-        let changed = request.linux.unwrap_or_default();
+        self.change_limits(&container, change).await?;
+        self.tell_updated(&container).await;
+        Ok(())
+    }
+
+    /// The same by whoever holds the container's lock.
+    pub(crate) async fn change_limits(&self, container: &Container, change: Change) -> Result<()> {
         let state = container.life().state();
         if state == ContainerState::ContainerExited {
             return Err(Error::failed_precondition(format!(
@@ -38,28 +60,29 @@ impl Cri {
                 container.id
             )));
         }
-        let limits = merged(container.limits().unwrap_or_default(), changed.clone());
+        let Change { limits, resources, annotations } = change;
         if state == ContainerState::ContainerRunning {
-            let wanted = resources(&changed, &self.config.pods)?;
-            let json = serde_json::to_vec(&wanted)
+            let json = serde_json::to_vec(&resources)
                 .map_err(|error| Error::internal("limits cannot be written").caused_by(error))?;
             let update = UpdateTask {
                 container: container.id.clone(),
                 resources: Some(Any::new(RESOURCES_TYPE, json)),
-                annotations: request.annotations.into_iter().collect::<BTreeMap<_, _>>(),
+                annotations,
             };
             self.tasks().update(update).await?;
         }
-        self.store_limits(&container, &limits).await?;
+        let limits = merged(container.limits().unwrap_or_default(), limits);
+        self.store_limits(container, &limits, &resources).await?;
         container.set_limits(limits);
         Ok(())
     }
 
-    /// Stores them in the specification and beside the request.
+    /// Stores them beside the request, and their change in the specification.
     async fn store_limits(
         &self,
         container: &Container,
         limits: &proto::LinuxContainerResources,
+        change: &Resources,
     ) -> Result<()> {
         let store = self.containers_store();
         let record = store.container(&container.id).await?;
@@ -67,8 +90,8 @@ impl Cri {
         let mut spec: Spec =
             record.spec.and_then(|spec| serde_json::from_slice(&spec.value).ok()).ok_or_else(unreadable)?;
         if let Some(linux) = &mut spec.linux {
-            let devices = linux.resources.take().map(|resources| resources.devices).unwrap_or_default();
-            linux.resources = Some(Resources { devices, ..resources(limits, &self.config.pods)? });
+            let into = linux.resources.get_or_insert_default();
+            berth_nri::apply_resources(into, &berth_nri::describe_resources(change));
         }
         let mut record = Record::new(container.id.clone(), RuntimeInfo::default());
         record.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));

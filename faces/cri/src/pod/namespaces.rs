@@ -21,7 +21,8 @@ impl Pod {
         (!self.is_on_host_network()).then(|| self.state.join("ns/uts"))
     }
 
-    fn places(&self) -> Vec<(Kind, PathBuf)> {
+    /// The files that hold its namespaces.
+    pub(crate) fn places(&self) -> Vec<(Kind, PathBuf)> {
         let network = self.facts().network;
         let places = [
             (Kind::User, self.user_namespace()),

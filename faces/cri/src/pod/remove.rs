@@ -18,6 +18,7 @@ impl Cri {
         let cri = self.clone();
         let key = format!("remove {}", pod.id);
         let work = async move {
+            let _pause = cri.pause_joins().await;
             let _work = pod.work.lock().await;
             cri.take_away(&pod)
                 .await
@@ -36,6 +37,7 @@ impl Cri {
         for container in self.containers_of(pod.id.as_str()) {
             self.take_away_container(&container).await?;
         }
+        self.tell_removal(pod).await;
         self.erase(pod).await?;
         self.events.deleted(self, pod, pod.id.as_str());
         Ok(())

@@ -44,6 +44,7 @@ impl Cri {
         let id: SandboxId = names::new_id()?.parse()?;
         let pod = Arc::new(self.new_pod(id, name, config, handler));
         pod.check_users()?;
+        let _pause = self.pause_joins().await;
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;
         if let Err(error) = self.bring_up(&pod).await {
@@ -96,15 +97,24 @@ impl Cri {
         let attached = self.attach(pod).await?;
         self.set_kernel_parameters(pod).await?;
         let pause = if pod.needs_first_process() { Some(self.start_pause(pod).await?) } else { None };
-        self.change_pod(pod, |facts| {
-            facts.stage = Stage::Ready;
-            facts.pause = pause;
-            if let Some(attached) = attached {
-                facts.addresses = attached.addresses;
-                facts.attached = attached.result;
-            }
-        })
-        .await
+        let addresses = attached.as_ref().map_or(&[][..], |attached| &attached.addresses);
+        let mut ready = self.tell_run(pod, addresses, pause).await;
+        if ready.is_ok() {
+            let change = |facts: &mut Facts| {
+                facts.stage = Stage::Ready;
+                facts.pause = pause;
+                if let Some(attached) = attached {
+                    facts.addresses = attached.addresses;
+                    facts.attached = attached.result;
+                }
+            };
+            ready = self.change_pod(pod, change).await;
+        }
+        if ready.is_err() {
+            self.tell_stop(pod).await;
+            self.tell_removal(pod).await;
+        }
+        ready
     }
 
     /// Takes down a pod that could not be made, and forgets it. What cannot be taken down now stays, as a pod that is

@@ -19,6 +19,7 @@ impl Cri {
         let cri = self.clone();
         let key = format!("stop {}", pod.id);
         let work = async move {
+            let _pause = cri.pause_joins().await;
             let _work = pod.work.lock().await;
             cri.take_down(&pod)
                 .await
@@ -40,6 +41,10 @@ impl Cri {
         let ends = containers.iter().map(|container| self.end_container(container, Duration::ZERO));
         futures::future::try_join_all(ends).await?;
         self.end_pause(pod).await?;
+        // Plugins know those alone that have been ready.
+        if matches!(pod.facts().stage, Stage::Ready | Stage::Lost) {
+            self.tell_stop(pod).await;
+        }
         self.detach(pod).await?;
         let released = pod.clone();
         blocking(move || {

@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Answers, ok};
 use crate::Cri;
+use crate::stats::descriptors;
 
 /// Things in one message of a stream: what containerd sends at once.
 const BLOCK: usize = 100;
@@ -305,14 +306,15 @@ impl RuntimeService for Runtime {
         &self,
         _request: Request<proto::ListMetricDescriptorsRequest>,
     ) -> Result<Response<proto::ListMetricDescriptorsResponse>, Status> {
-        Err(to_come("ListMetricDescriptors"))
+        Ok(Response::new(proto::ListMetricDescriptorsResponse { descriptors: descriptors() }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _request: Request<proto::ListPodSandboxMetricsRequest>,
     ) -> Result<Response<proto::ListPodSandboxMetricsResponse>, Status> {
-        Err(to_come("ListPodSandboxMetrics"))
+        let pod_metrics = self.0.list_pod_metrics().await;
+        Ok(Response::new(proto::ListPodSandboxMetricsResponse { pod_metrics }))
     }
 
     type StreamPodSandboxMetricsStream = Answers<proto::StreamPodSandboxMetricsResponse>;
@@ -321,15 +323,17 @@ impl RuntimeService for Runtime {
         &self,
         _request: Request<proto::StreamPodSandboxMetricsRequest>,
     ) -> Result<Response<Self::StreamPodSandboxMetricsStream>, Status> {
-        Err(to_come("StreamPodSandboxMetrics"))
+        let metrics = self.0.list_pod_metrics().await;
+        Ok(in_blocks(metrics, |pod_sandbox_metrics| proto::StreamPodSandboxMetricsResponse {
+            pod_sandbox_metrics,
+        }))
     }
 
-    /// containerd answers alike: what a pod has is what its containers have, and plugins may want to know.
     async fn update_pod_sandbox_resources(
         &self,
         request: Request<proto::UpdatePodSandboxResourcesRequest>,
     ) -> Result<Response<proto::UpdatePodSandboxResourcesResponse>, Status> {
-        ok(self.0.pod(&request.into_inner().pod_sandbox_id))?;
+        ok(self.0.update_pod(request.into_inner()).await)?;
         Ok(Response::new(proto::UpdatePodSandboxResourcesResponse {}))
     }
 }

@@ -1,6 +1,7 @@
 //! Limits of a container's cgroup, and how readily the kernel kills it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use berth_oci::runtime::{Cpu, HugepageLimit, Memory, Resources, Spec};
 use berth_proto::runtime::v1 as proto;
@@ -45,9 +46,11 @@ pub(crate) fn resources(wanted: &proto::LinuxContainerResources, pods: &Pods) ->
         mems: wanted.cpuset_mems.clone(),
         ..Cpu::default()
     };
+    // What has a limit and no word about swap does not swap, as in containerd.
+    let swap = set(wanted.memory_swap_limit_in_bytes).or(set(wanted.memory_limit_in_bytes));
     let memory = Memory {
         limit: set(wanted.memory_limit_in_bytes),
-        swap: set(wanted.memory_swap_limit_in_bytes),
+        swap: swap.filter(|_| is_swap_accounted()),
         ..Memory::default()
     };
     let pages = if pods.disable_hugetlb { &[][..] } else { &wanted.hugepage_limits };
@@ -66,6 +69,16 @@ pub(crate) fn resources(wanted: &proto::LinuxContainerResources, pods: &Pods) ->
         unified,
         ..Resources::default()
     })
+}
+
+/// Whether this kernel can limit swap. With version 2 of cgroups the topmost has no such file, our own one has.
+fn is_swap_accounted() -> bool {
+    if Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() {
+        return true;
+    }
+    let table = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = table.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    Path::new("/sys/fs/cgroup").join(own).join("memory.swap.max").exists()
 }
 
 fn own_oom_score() -> i32 {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_cgroup::Cgroup;
+use berth_cgroup::{Cgroup, Metrics};
+use berth_proto::convert::unpack;
+use berth_proto::io::containerd::cgroups::{v1, v2};
 use berth_proto::runtime::v1 as proto;
-use berth_types::{Error, ErrorKind, Result, SnapshotKey, Usage};
+use berth_types::{Any, Error, ErrorKind, Result, SnapshotKey, Usage};
 
 use super::Reading;
 use super::reading::value;
@@ -78,15 +80,19 @@ impl Cri {
         Ok(stats)
     }
 
-    /// The figures of a container's cgroup; none for one that does not run.
-    pub(super) async fn reading(&self, container: &Arc<Container>) -> Result<Option<Reading>> {
+    async fn reading(&self, container: &Arc<Container>) -> Result<Option<Reading>> {
+        Ok(self.cgroup_metrics(container).await?.map(|metrics| Reading::of(&metrics, now())))
+    }
+
+    /// The figures of a container's cgroup; none for one that does not run, or whose shim has words of its own.
+    pub(super) async fn cgroup_metrics(&self, container: &Arc<Container>) -> Result<Option<Metrics>> {
         let life = container.life();
         if life.pid == 0 || !container.is_running() {
             return Ok(None);
         }
         if self.pod(&container.pod)?.handler.is_own {
             return blocking(move || match Cgroup::of(life.pid).and_then(|cgroup| cgroup.metrics()) {
-                Ok(metrics) => Ok(Some(Reading::of(&metrics, now()))),
+                Ok(metrics) => Ok(Some(metrics)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
                 Err(error) => Err(Error::io("cannot read the container's cgroup", error)),
             })
@@ -94,11 +100,11 @@ impl Cri {
         }
         let metrics = self.tasks().metrics(&[format!("id=={}", container.id)]).await?;
         let told = metrics.into_iter().find_map(|metric| metric.data);
-        Ok(told.and_then(|data| Reading::told(&data, now())))
+        Ok(told.and_then(|data| read(&data)))
     }
 
     /// What the container itself has written.
-    async fn layer_usage(&self, container: &Arc<Container>) -> Result<proto::FilesystemUsage> {
+    pub(super) async fn layer_usage(&self, container: &Arc<Container>) -> Result<proto::FilesystemUsage> {
         let pod = self.pod(&container.pod)?;
         let snapshotter = self.catalog.snapshotter(&self.snapshotter_of(&pod), &self.scope)?;
         let key: SnapshotKey = container.id.as_str().parse()?;
@@ -122,4 +128,12 @@ impl Cri {
             inodes_used: value(usage.inodes),
         })
     }
+}
+
+/// What a shim tells.
+fn read(data: &Any) -> Option<Metrics> {
+    if let Ok(metrics) = unpack::<v1::Metrics>(data) {
+        return Some(Metrics::V1(metrics.into()));
+    }
+    unpack::<v2::Metrics>(data).ok().map(|metrics| Metrics::V2(metrics.into()))
 }

@@ -4,6 +4,7 @@
 //! that is not berth's are its own to tell. A rate needs two readings: the one before is kept.
 
 mod container;
+mod metrics;
 mod network;
 mod pod;
 mod reading;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 pub(crate) use container::Measured;
+pub(crate) use metrics::descriptors;
 use reading::Reading;
 
 /// The shortest time between two readings that a rate is made of, in nanoseconds: shorter ones say little.

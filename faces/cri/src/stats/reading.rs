@@ -3,7 +3,6 @@
 use berth_cgroup::Metrics;
 use berth_proto::io::containerd::cgroups::{v1, v2};
 use berth_proto::runtime::v1 as proto;
-use berth_types::Any;
 
 /// What a kubelet wants to know of a cgroup. Bytes, and nanoseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -37,14 +36,6 @@ impl Reading {
             Metrics::V1(metrics) => Self::v1(metrics, at),
             Metrics::V2(metrics) => Self::v2(metrics, at),
         }
-    }
-
-    /// From what a shim tells; none if it is in words of its own.
-    pub(super) fn told(data: &Any, at: i64) -> Option<Self> {
-        if let Ok(metrics) = berth_proto::convert::unpack::<v1::Metrics>(data) {
-            return Some(Self::v1(&metrics, at));
-        }
-        berth_proto::convert::unpack::<v2::Metrics>(data).ok().map(|metrics| Self::v2(&metrics, at))
     }
 
     fn v1(metrics: &v1::Metrics, at: i64) -> Self {

@@ -225,7 +225,6 @@ fn identities(node: &Node) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "containerd with Debian's runc starts no pod in a network namespace of the test's own: not understood yet"]
 fn users_have_the_groups_that_they_have_with_containerd() {
     let (mut wanted, mut found) = (Vec::new(), Vec::new());
     Node::oracle(|node| wanted = identities(node));

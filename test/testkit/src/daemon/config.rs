@@ -22,8 +22,9 @@ const DISABLED: [&str; 7] = [
 /// Writes the daemon's config file.
 pub(super) fn write(daemon: &Daemon) {
     let kubernetes = KUBERNETES.iter().filter(|_| !daemon.setup.kubernetes);
-    let disabled: Vec<String> =
-        DISABLED.iter().chain(kubernetes).map(|plugin| format!("  {plugin:?},\n")).collect();
+    // What a test configures it wants, and in its own folders.
+    let unwanted = DISABLED.iter().filter(|plugin| !daemon.setup.config.contains(**plugin));
+    let disabled: Vec<String> = unwanted.chain(kubernetes).map(|plugin| format!("  {plugin:?},\n")).collect();
     let text = format!(
         "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\n{}]\n\n[grpc]\n  address = {:?}\n\n\
          [ttrpc]\n  address = {:?}\n\n{}",

@@ -39,6 +39,9 @@ pub(super) fn apply(spec: &mut Spec, asked: &proto::LinuxContainerAdjustment) ->
         linux.memory_policy = Some(self::memory_policy(policy)?);
     }
     if let Some(asked) = asked_resources {
+        if let Some(class) = asked.blockio_class.as_ref().filter(|class| !class.value.is_empty()) {
+            return Err(ApplyError::BlockIo(class.value.clone()));
+        }
         resources::apply(linux.resources.get_or_insert_default(), asked);
         if let Some(class) = &asked.rdt_class {
             // A class of RDT is a class of service that the machine has already.

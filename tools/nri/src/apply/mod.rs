@@ -1,7 +1,7 @@
 //! An adjustment, carried out on the document that a low-level runtime is given.
 //!
-//! Two things are left to the caller, who knows the machine's configuration: the CDI devices of the adjustment have
-//! to be injected before, and a class of block I/O is a name in a file of the machine.
+//! The CDI devices of the adjustment are left to the caller, who knows the machine's configuration: they have to be
+//! injected before.
 
 mod linux;
 mod resources;
@@ -29,10 +29,14 @@ pub enum ApplyError {
     /// A namespace of a kind that Linux does not have.
     #[error("an NRI plugin asked for a namespace of the kind {0:?}, which does not exist")]
     Namespace(String),
+    /// A class of block I/O: a name for limits that a file of goresctrl's has, which is not read here.
+    #[error(
+        "an NRI plugin asked for the class {0:?} of block I/O, and there is no class: ask for limits instead"
+    )]
+    BlockIo(String),
 }
 
-/// Changes the document as plugins asked. Two things are not done here, see the [module](self)'s words: devices of
-/// the Container Device Interface, which go in before, and classes of block I/O.
+/// Changes the document as plugins asked, but for devices of the Container Device Interface, which go in before.
 pub fn apply(spec: &mut Spec, adjustment: &proto::ContainerAdjustment) -> Result<(), ApplyError> {
     let proto::ContainerAdjustment { annotations, mounts, env, hooks, linux, rlimits, cdi_devices: _, args } =
         adjustment;

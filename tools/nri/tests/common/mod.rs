@@ -2,7 +2,6 @@
 
 #![allow(dead_code, reason = "each of the test programs uses a part")]
 
-pub(crate) mod programs;
 pub(crate) mod raw;
 
 use std::fs;
@@ -16,6 +15,12 @@ use async_trait::async_trait;
 use berth_nri::{Config, Host, Nri, Snapshot, proto};
 use berth_types::Result;
 use testkit::Scratch;
+use testkit::nri::Programs;
+
+/// The plugins' programs.
+pub(crate) fn programs() -> Option<&'static Programs> {
+    testkit::nri::programs(Path::new(env!("CARGO_TARGET_TMPDIR")))
+}
 
 /// A daemon that writes down what plugins want of it.
 #[derive(Debug, Default)]
