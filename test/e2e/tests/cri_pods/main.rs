@@ -6,5 +6,6 @@ mod life;
 mod logs;
 mod metrics;
 mod network;
+mod people;
 mod restart;
 mod security;
