@@ -9,3 +9,4 @@ mod network;
 mod people;
 mod restart;
 mod security;
+mod sessions;
