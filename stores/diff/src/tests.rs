@@ -19,6 +19,7 @@ mod apply;
 mod arriving;
 mod compare;
 mod hostile;
+mod order;
 mod overlay;
 mod stack;
 

@@ -1,6 +1,7 @@
 //! Putting a layer onto a tree.
 
 mod attributes;
+mod files;
 mod ours;
 mod parents;
 mod times;
@@ -47,6 +48,10 @@ enum UnpackError {
     TooMany(&'static str),
     #[error("nobody waits for the layer any more")]
     Cancelled,
+    #[error("cannot start a thread that writes files")]
+    Spawn(#[source] io::Error),
+    #[error("a thread that writes files is gone")]
+    Lost,
 }
 
 impl UnpackError {
@@ -74,7 +79,7 @@ pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Resul
             }
             UnpackError::Apart { .. } => Error::failed_precondition(text).caused_by(error),
             UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
-            UnpackError::Decode(PipelineError::Spawn(_)) => {
+            UnpackError::Decode(PipelineError::Spawn(_)) | UnpackError::Spawn(_) => {
                 Error::resource_exhausted(text).caused_by(error)
             }
             UnpackError::Decode(PipelineError::Decode(ref source)) | UnpackError::Data { ref source, .. }
@@ -82,7 +87,7 @@ pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Resul
             {
                 Error::unavailable(text).caused_by(error)
             }
-            UnpackError::Decode(PipelineError::Lost) => {
+            UnpackError::Decode(PipelineError::Lost) | UnpackError::Lost => {
                 Error::internal(text).caused_by(error)
             }
             UnpackError::Decode(_)
