@@ -20,6 +20,7 @@ mod image;
 mod image_ref;
 mod labels;
 mod lease;
+pub mod log_uri;
 mod mount;
 mod namespace;
 mod plugin;

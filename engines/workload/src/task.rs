@@ -1,6 +1,5 @@
 //! Starting: the task of a container, its streams and its log.
 
-use std::fmt::Write;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use berth_core::{CreateTask, Tasks};
 use berth_types::attach::{STDIN_KEPT, STDIN_ONCE};
+use berth_types::log_uri::escape;
 use berth_types::{
     Any, Container, ContainerId, ContainerUpdate, Descriptor, Error, ErrorKind, FieldMask, Mount, ProcessRef,
     ProcessState, ProcessStatus, Result, SnapshotKey, SnapshotterName, Stdio,
@@ -237,7 +237,7 @@ impl Workload {
             return None;
         }
         let path = folder.join(format!("{id}-json.log"));
-        let mut uri = format!("berth-json://{}", escape(&path));
+        let mut uri = format!("berth-json://{}", escape(path.as_os_str().as_bytes()));
         let limits: Vec<String> = [("max-size", true), ("max-file", false)]
             .into_iter()
             .filter_map(|(key, is_size)| {
@@ -251,9 +251,11 @@ impl Workload {
         }
         match &self.settings.logging {
             Logging::Shim => Some(uri),
-            Logging::Program(program) => {
-                Some(format!("binary://{}?internal-logger={}", escape(program), escape(Path::new(&uri))))
-            }
+            Logging::Program(program) => Some(format!(
+                "binary://{}?internal-logger={}",
+                escape(program.as_os_str().as_bytes()),
+                escape(&uri)
+            )),
         }
     }
 
@@ -302,19 +304,6 @@ pub(crate) fn not_running(name: &str) -> Error {
     Error::failed_precondition(format!("container {name} is not running"))
 }
 
-/// A path in a URI: everything but what needs no escape.
-fn escape(path: &Path) -> String {
-    let mut text = String::new();
-    for &byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            text.push(byte as char);
-        } else {
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
-}
-
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold blanks and parentheses; everything after the last one is numbers.
@@ -355,10 +344,5 @@ mod tests {
         let started = process_start(std::process::id()).unwrap();
         assert!(started <= SystemTime::now());
         assert!(parent(std::process::id()).is_some());
-    }
-
-    #[test]
-    fn a_path_in_a_uri_is_escaped() {
-        assert_eq!(escape(Path::new("/a b/c?d")), "/a%20b/c%3Fd");
     }
 }

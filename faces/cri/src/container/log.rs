@@ -6,6 +6,7 @@ use std::path::{Component, Path};
 use std::time::Duration;
 
 use berth_types::attach::{Decoder, Frame, SOCKET, STDIN_KEPT, STDIN_ONCE, Stream, encode};
+use berth_types::log_uri::escape;
 use berth_types::{Error, Result, Stdio};
 
 use super::Container;
@@ -85,20 +86,6 @@ fn reopen(folder: &Path) -> Result<()> {
         Some(frame) => Err(Error::unknown(String::from_utf8_lossy(&frame.payload).into_owned())),
         None => Err(Error::unavailable("its shim did not answer")),
     }
-}
-
-/// A text in a URI: everything but what needs no escape.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte) {
-            escaped.push(byte as char);
-        } else {
-            // Writing to a text cannot fail.
-            let _ = write!(escaped, "%{byte:02X}");
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]
