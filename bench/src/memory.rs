@@ -28,6 +28,13 @@ impl Memory {
     }
 }
 
+/// The most that a process has had in memory so far, programs' pages included: `VmHWM` of proc_pid_status(5).
+pub(crate) fn peak(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    Ok(field(&text, "VmHWM:"))
+}
+
 fn field(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     line.and_then(|rest| rest.split_whitespace().next()).and_then(|word| word.parse().ok()).unwrap_or(0)

@@ -12,6 +12,40 @@ pub(crate) const IMAGE: &str = "berth.test/busybox:1";
 pub(crate) struct Subject {
     pub(crate) daemon: Daemon,
     kind: Kind,
+    pulls: Puller,
+}
+
+/// Who pulls, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Puller {
+    /// berth.
+    Berth,
+    /// containerd's transfer service as it comes.
+    Defaults,
+    /// The same with layers in parts and unpacked at once.
+    Tuned,
+    /// `ctr` itself, through the content and diff services.
+    Local,
+}
+
+impl Puller {
+    /// berth first.
+    pub(crate) const ALL: [Self; 4] = [Self::Berth, Self::Defaults, Self::Tuned, Self::Local];
+
+    fn kind(self) -> Kind {
+        if self == Self::Berth { Kind::Berth } else { Kind::Containerd }
+    }
+
+    fn config(self) -> String {
+        match self {
+            Self::Tuned => {
+                "[plugins.\"io.containerd.transfer.v1.local\"]\n  max_concurrent_downloads = 4\n  \
+                            concurrent_layer_fetch_buffer = 4194304\n  max_concurrent_unpacks = 4\n"
+                    .to_owned()
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 /// The two, berth first.
@@ -30,13 +64,19 @@ impl Subject {
 
     /// A fresh daemon.
     pub(crate) fn empty(kind: Kind) -> Result<Self> {
+        Self::puller(if kind == Kind::Berth { Puller::Berth } else { Puller::Defaults })
+    }
+
+    /// A fresh daemon that pulls in a certain way.
+    pub(crate) fn puller(pulls: Puller) -> Result<Self> {
         let setup = Setup {
+            config: pulls.config(),
             log_level: Some("info".to_owned()),
             before: Some(machine::fresh_root),
             ..Setup::default()
         };
-        let daemon = Daemon::with(kind, setup)?;
-        Ok(Self { daemon, kind })
+        let daemon = Daemon::with(pulls.kind(), setup)?;
+        Ok(Self { daemon, kind: pulls.kind(), pulls })
     }
 
     /// `ctr` 2.3 in the daemon's namespace.
@@ -102,10 +142,16 @@ impl Subject {
 
     /// Fetches an image from a registry of this machine and unpacks it.
     pub(crate) fn pull(&self, reference: &str) -> Result<Invocation> {
-        Ok(match self.kind {
-            Kind::Berth => self.berth()?.args(["pull", "--quiet", reference]),
+        Ok(match self.pulls {
+            Puller::Berth => self.berth()?.args(["pull", "--quiet", reference]),
+            Puller::Local => self.ctr()?.args(["images", "pull", "--local", "--plain-http", reference]),
             _ => self.ctr()?.args(["images", "pull", "--plain-http", reference]),
         })
+    }
+
+    /// Makes an image's layers zstd; berth's alone.
+    pub(crate) fn convert_to_zstd(&self, reference: &str) -> Result<Invocation> {
+        Ok(self.berth()?.args(["image", "convert", "--zstd", reference, reference]))
     }
 
     /// Sends an image to a registry of this machine; berth's alone.

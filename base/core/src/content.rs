@@ -32,6 +32,13 @@ pub trait ContentStore: Send + Sync {
     /// Opens a blob for reading.
     async fn reader(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>>;
 
+    /// Opens an ingest for reading what comes as it comes, see [`BlobReader::reach`]. Nothing of it is verified before
+    /// its commit. [`ErrorKind::NotFound`] when nobody writes it, [`ErrorKind::NotImplemented`] where ingests cannot
+    /// be read.
+    async fn follow(&self, reference: &IngestRef) -> Result<Arc<dyn BlobReader>> {
+        Err(Error::not_implemented(format!("ingest {reference} cannot be read before its commit")))
+    }
+
     /// A whole blob of at most `limit` bytes; a larger one is [`ErrorKind::ResourceExhausted`]. For documents,
     /// never for layers.
     async fn document(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
@@ -100,11 +107,17 @@ pub struct CommitRequest {
     pub labels: Labels,
 }
 
-/// An open blob.
+/// An open blob, or one that is still being written.
 #[async_trait]
 pub trait BlobReader: Send + Sync {
-    /// Bytes.
+    /// Bytes; of one that is still being written, as many as were announced, 0 when nobody knows.
     fn size(&self) -> u64;
+
+    /// Resolves once there are more than `beyond` bytes, or there will not be more, with how many there are. A blob
+    /// makes nobody wait. An ingest whose writer has gone, or has cut it, is [`ErrorKind::Unavailable`].
+    async fn reach(&self, _beyond: u64) -> Result<u64> {
+        Ok(self.size())
+    }
 
     /// Up to `length` bytes from `offset`; empty at the end, never more than asked for.
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes>;

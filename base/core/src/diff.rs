@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub struct ApplyRequest {
     /// The layer: a tar, compressed or not, as its media type says.
     pub layer: Descriptor,
+    /// The ingest by which it comes, where it may not be there yet: then it is applied as it comes.
+    pub arriving: Option<IngestRef>,
     /// The tree to change.
     pub mounts: Vec<Mount>,
     /// Options of stream processors, by media type.
@@ -39,6 +41,9 @@ pub struct CompareRequest {
 pub trait Differ: Send + Sync {
     /// Applies a layer to a tree and describes the uncompressed tar that it held: its digest is
     /// the layer's diff id. Writes only beneath the tree, whatever the layer says.
+    ///
+    /// Of a layer that was still arriving nobody has verified the bytes: the answer, and the tree, are worth nothing
+    /// before its blob is there. [`Unavailable`](berth_types::ErrorKind::Unavailable) when it broke off.
     async fn apply(&self, request: ApplyRequest) -> Result<Descriptor>;
 
     /// Stores what changed from one tree to another as a layer and describes it. The blob has the

@@ -37,7 +37,7 @@ pub use namespaces::Namespaces;
 pub use rollback::Rollback;
 pub use sandboxes::Sandboxes;
 pub use scope::{Deletion, Scope};
-pub use snapshot::{NewSnapshot, Snapshotter};
+pub use snapshot::{NewSnapshot, SnapshotCommit, Snapshotter, one_by_one};
 pub use tasks::{CreateTask, ExecProcess, Tasks, UpdateTask};
 pub use transfers::{
     ExportArchive, ExportPlatforms, ImageStore, ImportArchive, Login, Logins, NamedByDigest, OtherNames,

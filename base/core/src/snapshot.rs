@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use berth_types::filter::Filters;
-use berth_types::{Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
+use berth_types::{Error, ErrorKind, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
 
 /// What [`Snapshotter::prepare`] and [`Snapshotter::view`] start from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,19 @@ pub struct NewSnapshot {
     /// A committed snapshot, or none for an empty tree.
     pub parent: Option<SnapshotKey>,
     /// Labels. `containerd.io/snapshot.ref` and others have a meaning to remote snapshotters.
+    pub labels: Labels,
+}
+
+/// An active snapshot that is to be committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotCommit {
+    /// Its name from then on.
+    pub name: SnapshotKey,
+    /// The active snapshot.
+    pub key: SnapshotKey,
+    /// What it stands on. As in [`Snapshotter::commit_onto`], it may get it only now.
+    pub parent: Option<SnapshotKey>,
+    /// Labels of the committed one.
     pub labels: Labels,
 }
 
@@ -74,6 +87,15 @@ pub trait Snapshotter: Send + Sync {
         )))
     }
 
+    /// Commits several, in their order: a parent may be the name of an earlier one. It is as if each was committed by
+    /// itself, but that they may share what it costs to make them durable.
+    ///
+    /// A name that is there already is as good as its own commit, and its active snapshot goes. After another error
+    /// some of the first may have been committed, and those that were not are still active.
+    async fn commit_all(&self, commits: Vec<SnapshotCommit>) -> Result<()> {
+        one_by_one(self, commits).await
+    }
+
     /// Removes a snapshot without children.
     async fn remove(&self, key: &SnapshotKey) -> Result<()>;
 
@@ -82,4 +104,25 @@ pub trait Snapshotter: Send + Sync {
 
     /// Frees what removed snapshots left on disk.
     async fn cleanup(&self) -> Result<()>;
+}
+
+/// [`Snapshotter::commit_all`] by single commits.
+pub async fn one_by_one<S: Snapshotter + ?Sized>(
+    snapshotter: &S,
+    commits: Vec<SnapshotCommit>,
+) -> Result<()> {
+    for SnapshotCommit { name, key, parent, labels } in commits {
+        let done = match parent {
+            Some(parent) => snapshotter.commit_onto(&name, &key, &parent, labels).await,
+            None => snapshotter.commit(&name, &key, labels).await,
+        };
+        match done {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                snapshotter.stat(&name).await.map_err(|_| error)?;
+                snapshotter.remove(&key).await?;
+            }
+            done => done?,
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 mod exec;
 mod fleet;
 mod import;
+mod link;
 mod memory;
 mod metadata;
 mod pods;
@@ -35,6 +36,8 @@ pub(crate) enum Scenario {
     Import,
     /// Pulling from a registry on loopback: many layers, a large one, many files.
     Pull,
+    /// Pulling over a link that is slower than this machine.
+    Link,
     /// Records a second over the API.
     Metadata,
     /// A pod with one container, over the CRI.
@@ -58,6 +61,7 @@ impl Scenario {
             Self::Restart => restart::run(rounds, table),
             Self::Import => import::run(rounds, table),
             Self::Pull => pull::run(rounds, table),
+            Self::Link => link::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),
             Self::Pods => pods::run(rounds, table),
         }

@@ -1,48 +1,123 @@
-//! Pulling and unpacking from a registry on loopback, into a fresh daemon each time: many small layers, one large
-//! layer, many small files.
+//! Pulling and unpacking from a registry on loopback, into a fresh daemon each time: beside containerd as it comes, as
+//! it can be tuned, and by its client alone; and how much memory the daemons take meanwhile.
 
 use std::time::Duration;
 
-use anyhow::Result;
-use testkit::Kind;
+use anyhow::{Context, Result};
 use testkit::image::{Image, Layer};
 use testkit::registry::DockerRegistry;
 
 use super::import::Noise;
 use crate::measure::{Samples, time};
-use crate::subject::Subject;
+use crate::memory;
+use crate::subject::{Puller, Subject};
 use crate::table::{Better, Table};
 
 /// The most that a step may take on a busy machine.
-const LONG: Duration = Duration::from_mins(10);
+pub(super) const LONG: Duration = Duration::from_mins(10);
+
+/// An image to be pulled.
+struct Case {
+    name: &'static str,
+    title: &'static str,
+    image: fn(String) -> Image,
+    compression: Compression,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Compression {
+    Gzip,
+    Zstd,
+}
+
+const CASES: [Case; 5] = [
+    Case {
+        name: "many-layers",
+        title: "pull 60 layers of 20 files",
+        image: many_layers,
+        compression: Compression::Gzip,
+    },
+    Case {
+        name: "large-layer",
+        title: "pull one layer of 256 MB",
+        image: |name| large_layer(name, 256),
+        compression: Compression::Gzip,
+    },
+    Case {
+        name: "huge-layer",
+        title: "pull one layer of 1 GB",
+        image: |name| large_layer(name, 1024),
+        compression: Compression::Gzip,
+    },
+    Case {
+        name: "zstd-layer",
+        title: "pull one zstd layer of 256 MB",
+        image: |name| large_layer(name, 256),
+        compression: Compression::Zstd,
+    },
+    Case {
+        name: "many-files",
+        title: "pull 100,000 files of 1 kB",
+        image: many_files,
+        compression: Compression::Gzip,
+    },
+];
 
 pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     let registry = DockerRegistry::start()?;
-    for (name, title, image) in [
-        ("many-layers", "pull 60 layers of 20 files", many_layers as fn(String) -> Image),
-        ("large-layer", "pull one layer of 256 MB", large_layer),
-        ("many-files", "pull 100,000 files of 1 kB", many_files),
-    ] {
-        let reference = format!("{}/bench/{name}:1", registry.address());
-        publish(&image(reference.clone()), &reference)?;
-        let mut samples = [Samples::default(), Samples::default()];
+    for case in CASES {
+        let reference = format!("{}/bench/{}:1", registry.address(), case.name);
+        case.publish(&reference)?;
+        let mut times: [Samples; 4] = Default::default();
+        let mut peaks: [Samples; 4] = Default::default();
         for _ in 0..rounds.div_ceil(5) {
-            for (kind, samples) in [Kind::Berth, Kind::Containerd].into_iter().zip(&mut samples) {
-                let subject = Subject::empty(kind)?;
+            for (at, puller) in Puller::ALL.into_iter().enumerate() {
+                let subject = Subject::puller(puller)?;
                 let command = subject.pull(&reference)?.within(LONG);
-                samples.push_time(time(|| command.ok()).0);
+                times[at].push_time(time(|| command.ok()).0);
+                let pid = subject.daemon.pid().context("the daemon does not run")?;
+                peaks[at].push(memory::peak(pid)? as f64);
             }
         }
-        table.add((name, title, "ms"), Better::Less, samples);
+        add(table, &case, times, peaks);
     }
     Ok(())
 }
 
+fn add(table: &mut Table, case: &Case, times: [Samples; 4], peaks: [Samples; 4]) {
+    let [own, defaults, tuned, local] = times;
+    let [peak, other, ..] = peaks;
+    let Case { name, title, .. } = *case;
+    table.add((name, title, "ms"), Better::Less, [own.clone(), defaults]);
+    table.add((name, "beside containerd tuned", "ms"), Better::Less, [own.clone(), tuned]);
+    table.add((name, "beside ctr pull --local", "ms"), Better::Less, [own, local]);
+    table.add((name, "the daemon's memory at its peak", "KiB"), Better::Less, [peak, other]);
+}
+
+impl Case {
+    fn publish(&self, reference: &str) -> Result<()> {
+        let image = (self.image)(reference.to_owned());
+        match self.compression {
+            Compression::Gzip => publish(&image, reference),
+            Compression::Zstd => put(&image, reference, |subject| {
+                subject.convert_to_zstd(reference)?.within(LONG).ok();
+                Ok(())
+            }),
+        }
+    }
+}
+
+/// Puts an image into the registry.
+pub(super) fn publish(image: &Image, reference: &str) -> Result<()> {
+    put(image, reference, |_| Ok(()))
+}
+
 /// Puts an image into the registry, by way of a daemon that ends afterwards.
-fn publish(image: &Image, reference: &str) -> Result<()> {
-    let subject = Subject::empty(Kind::Berth)?;
+fn put(image: &Image, reference: &str, change: impl FnOnce(&Subject) -> Result<()>) -> Result<()> {
+    let subject = Subject::puller(Puller::Berth)?;
     let archive = subject.daemon.scratch().file("image.tar", image.oci_archive());
     subject.import(&archive)?.within(LONG).ok();
+    change(&subject)?;
     subject.push(reference)?.within(LONG).ok();
     Ok(())
 }
@@ -60,10 +135,10 @@ fn many_layers(name: String) -> Image {
     image
 }
 
-fn large_layer(name: String) -> Image {
+pub(super) fn large_layer(name: String, mebibytes: usize) -> Image {
     let mut noise = Noise(2);
     let mut layer = Layer::new().dir("large", 0o755);
-    for number in 0..32 {
+    for number in 0..mebibytes / 8 {
         layer = layer.file(&format!("large/{number}"), &noise.bytes(8 << 20), 0o644);
     }
     Image::new(&name).layer(layer).cmd(&["/nothing"])

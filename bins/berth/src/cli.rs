@@ -188,6 +188,9 @@ pub(crate) enum Command {
     /// Networks
     #[command(subcommand)]
     Network(network::Network),
+    /// What a kubelet has this machine run, and where it hangs
+    #[command(subcommand)]
+    Pods(pods::Pods),
     /// Namespaces
     #[command(subcommand)]
     Namespace(namespace::Namespace),

@@ -39,6 +39,13 @@ pub(crate) struct Differs {
     pub(crate) sync: bool,
 }
 
+impl Differs {
+    /// Whether every layer is this daemon's own to unpack.
+    pub(crate) fn are_own(&self) -> bool {
+        self.order.iter().all(|source| matches!(source, DifferSource::Walking))
+    }
+}
+
 /// Where a differ comes from.
 pub(crate) enum DifferSource {
     Walking,

@@ -137,19 +137,26 @@ impl Tasks for ScopedTasks {
         let request = wire::DeleteRequest { id: container.to_string(), exec_id: exec.to_string() };
         let (task, shim) = self.shim(container)?;
         let limit = Some(self.engine.config.timeouts.call);
-        let deleted = shim.call::<_, wire::DeleteResponse>("Delete", request, limit).await;
-        let answer = match deleted {
-            Ok(answer) => answer,
+        let delete = || shim.call::<_, wire::DeleteResponse>("Delete", request.clone(), limit);
+        let deleted = match delete().await {
             Err(error) if error.kind() == ErrorKind::Unknown => {
                 // Shims say only in words that it runs.
                 let process = ProcessRef::exec(container.clone(), exec.clone());
                 let state = self.engine.state(&shim, task.key(), process.exec_id()).await;
-                let runs = state.is_ok_and(|state| state.status == Status::Running as i32);
-                let error = of_task(container, error);
-                return Err(if runs { Error::failed_precondition(error.chain()) } else { error });
+                let status = state.map(|state| state.status);
+                if status.as_ref().is_ok_and(|status| *status == Status::Running as i32) {
+                    return Err(Error::failed_precondition(of_task(container, error).chain()));
+                }
+                // It may have ended since.
+                if status.is_ok_and(|status| status == Status::Stopped as i32) {
+                    delete().await
+                } else {
+                    Err(error)
+                }
             }
-            Err(error) => return Err(of_task(container, error)),
+            deleted => deleted,
         };
+        let answer = deleted.map_err(|error| of_task(container, error))?;
         let wire::DeleteResponse { pid, exit_status, exited_at } = answer;
         Ok(Exit { pid, status: exit_status, at: proto::convert::time(exited_at) })
     }

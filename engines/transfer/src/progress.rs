@@ -66,6 +66,14 @@ impl Reporter {
         Self(None)
     }
 
+    /// Tells of a step that somebody else takes.
+    pub fn tell(&self, progress: Progress) {
+        if let Some(sender) = &self.0 {
+            // A listener that is gone is no reason to stop.
+            drop(sender.send(progress));
+        }
+    }
+
     pub(crate) fn object(&self, name: impl Into<Arc<str>>, object: Object, total: u64) -> Reported {
         Reported { reporter: self.clone(), name: name.into(), object, total }
     }
@@ -82,12 +90,8 @@ pub(crate) struct Reported {
 
 impl Reported {
     pub(crate) fn at(&self, state: State, offset: u64) {
-        if let Some(sender) = &self.reporter.0 {
-            let Self { name, object, total, .. } = self;
-            let progress = Progress { name: Arc::clone(name), object: *object, state, offset, total: *total };
-            // A listener that is gone is no reason to stop.
-            drop(sender.send(progress));
-        }
+        let Self { reporter, name, object, total } = self;
+        reporter.tell(Progress { name: Arc::clone(name), object: *object, state, offset, total: *total });
     }
 
     /// The whole object is in this state.

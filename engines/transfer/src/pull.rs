@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   resolve → documents, from the top ─┬▶ config and layers, several at once → labels ─┬▶ record
-//!                                      └▶ each layer that is there: unpack ────────────┘
+//!                                      └▶ each layer, as it comes: unpack ─────────────┘
 //! ```
 //! The record comes last: an image that has a name is whole.
 //!
@@ -21,7 +21,8 @@ use berth_types::{
     SnapshotterName,
 };
 use bytes::{Bytes, BytesMut};
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
 use crate::content::{self, Opened};
@@ -31,7 +32,7 @@ use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
 use crate::tar::CHUNK;
-use crate::unpack::{Arrivals, Unpack, Unpacked, arriving};
+use crate::unpack::{Arrival, Arrivals, Unpack, Unpacked, arriving};
 use crate::verify::Verifiers;
 
 /// The label that says where content came from, followed by the registry.
@@ -160,7 +161,7 @@ async fn pull_held(
             progress: request.progress.clone(),
         };
         for config in configs(&nodes) {
-            waiting.wait(&config.digest).await?;
+            waiting.there(&config.digest).await?;
         }
         arriving(catalog, scope, &request, &waiting).await.map(Some)
     };
@@ -210,6 +211,17 @@ fn configs(nodes: &[Node]) -> impl Iterator<Item = &Descriptor> {
 /// A document with those of its children that are wanted.
 type Node = (Descriptor, Vec<Descriptor>);
 
+/// A blob all of whose bytes are in its ingest, or why they are not.
+struct Fetched<'a> {
+    blob: &'a Descriptor,
+    name: IngestRef,
+    report: Reported,
+    ingest: Box<dyn Ingest>,
+    /// How many bytes were there before.
+    resumed: u64,
+    done: Result<()>,
+}
+
 struct Fetch<'a> {
     store: &'a dyn ContentStore,
     repository: &'a Repository,
@@ -237,25 +249,26 @@ impl Fetch<'_> {
         Ok((nodes, blobs))
     }
 
-    /// Fetches blobs, several at once, and tells of each that is there.
+    /// Fetches blobs, several at once, and tells of each that begins to come and that is there. To be put into the
+    /// store keeps no blob from being fetched: those that are put there at the same time cost one flush.
     async fn blobs(&self, blobs: &[Descriptor], arrivals: &Arrivals) -> Result<()> {
         for blob in blobs {
             self.report(blob).at(State::Waiting, 0);
         }
-        let mut fetches = Vec::with_capacity(blobs.len());
-        for blob in blobs {
-            let fetch = async move {
-                self.blob(blob).await?;
-                arrivals.tell(&blob.digest);
-                Ok(())
-            };
-            fetches.push(fetch.boxed());
+        let fetches: Vec<_> = blobs.iter().map(|blob| self.fetch(blob, arrivals).boxed()).collect();
+        let mut fetches = futures::stream::iter(fetches).buffer_unordered(self.request.parallel.max(1));
+        let mut keeping = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(fetched) = fetches.next() => {
+                    if let Some(fetched) = fetched? {
+                        keeping.push(self.keep(fetched, arrivals).boxed());
+                    }
+                }
+                Some(kept) = keeping.next() => kept?,
+                else => return Ok(()),
+            }
         }
-        futures::stream::iter(fetches)
-            .buffer_unordered(self.request.parallel.max(1))
-            .try_collect::<Vec<()>>()
-            .await
-            .map(drop)
     }
 
     /// Lets each document keep its children.
@@ -356,34 +369,50 @@ impl Fetch<'_> {
         content::add_labels(self.store, digest, Labels::from([(key, value)])).await
     }
 
-    /// Fetches a blob, or waits for whoever is fetching it. One that was begun by somebody else and turns out
-    /// wrong is begun anew, once.
-    async fn blob(&self, descriptor: &Descriptor) -> Result<()> {
-        let report = self.report(descriptor);
-        let name = reference(descriptor)?;
-        let Some((mut ingest, offset)) = self.open(descriptor, &name, &report).await? else {
-            self.source(&descriptor.digest).await?;
+    /// Fetches a blob, or waits for whoever is fetching it; nothing if it is there.
+    async fn fetch<'b>(&self, blob: &'b Descriptor, arrivals: &Arrivals) -> Result<Option<Fetched<'b>>> {
+        let report = self.report(blob);
+        let name = reference(blob)?;
+        let Some((mut ingest, resumed)) = self.open(blob, &name, &report).await? else {
+            self.source(&blob.digest).await?;
             report.whole(State::Exists);
-            return Ok(());
+            arrivals.tell(&blob.digest, Arrival::There);
+            return Ok(None);
         };
-        let mut done = self.fill(descriptor, &mut *ingest, offset, &report).await;
-        if offset > 0 && matches!(&done, Err(error) if error.kind() == ErrorKind::FailedPrecondition) {
-            // After a commit that was refused a writer is of no more use; the ingest itself is still there.
-            drop(ingest);
+        arrivals.tell(&blob.digest, Arrival::Coming(name.clone()));
+        let done = self.fill(blob, &mut *ingest, resumed, &report).await;
+        Ok(Some(Fetched { blob, name, report, ingest, resumed, done }))
+    }
+
+    /// Verifies a blob and puts it into the store. One that was begun by somebody else and turns out wrong is begun
+    /// anew, once.
+    async fn keep(&self, fetched: Fetched<'_>, arrivals: &Arrivals) -> Result<()> {
+        let Fetched { blob, name, report, mut ingest, resumed, done } = fetched;
+        let mut done = match done {
+            Ok(()) => self.commit(blob, &mut *ingest, blob.size).await,
+            failed => failed,
+        };
+        // After a commit that was refused a writer is of no more use; the ingest itself is still there.
+        drop(ingest);
+        if resumed > 0 && matches!(&done, Err(error) if error.kind() == ErrorKind::FailedPrecondition) {
             self.store.abort(&name).await?;
-            let Some((mut ingest, offset)) = self.open(descriptor, &name, &report).await? else {
-                return Ok(());
+            done = match self.open(blob, &name, &report).await? {
+                Some((mut ingest, offset)) => match self.fill(blob, &mut *ingest, offset, &report).await {
+                    Ok(()) => self.commit(blob, &mut *ingest, blob.size).await,
+                    failed => failed,
+                },
+                None => Ok(()),
             };
-            done = self.fill(descriptor, &mut *ingest, offset, &report).await;
         }
         if let Err(error) = done {
             if error.kind() == ErrorKind::FailedPrecondition {
                 // Bytes that are wrong must not be gone on from.
                 self.store.abort(&name).await.ok();
             }
-            return Err(error.context(format!("cannot pull layer or config {}", descriptor.digest)));
+            return Err(error.context(format!("cannot pull layer or config {}", blob.digest)));
         }
         report.whole(State::Complete);
+        arrivals.tell(&blob.digest, Arrival::There);
         Ok(())
     }
 
@@ -433,23 +462,22 @@ impl Fetch<'_> {
         if offset < descriptor.size {
             let mut blob = self.repository.blob(descriptor, offset).await?;
             let mut buffer = BytesMut::with_capacity(CHUNK);
-            loop {
-                let next = blob.next().await?;
-                let ended = next.is_none();
-                buffer.extend_from_slice(&next.unwrap_or_default());
-                if !buffer.is_empty() && (ended || buffer.len() >= CHUNK / 2) {
-                    let data = buffer.split().freeze();
-                    let length = data.len() as u64;
-                    ingest.write(offset, data).await?;
-                    offset += length;
-                    report.at(State::Transferring, offset);
-                }
-                if ended {
-                    break;
-                }
+            while let Some(next) = blob.next().await? {
+                // A part that came whole is written as it is.
+                let data = if buffer.is_empty() && next.len() >= CHUNK / 2 {
+                    next
+                } else {
+                    buffer.extend_from_slice(&next);
+                    if buffer.len() < CHUNK / 2 {
+                        continue;
+                    }
+                    buffer.split().freeze()
+                };
+                write(ingest, &mut offset, data, report).await?;
             }
+            write(ingest, &mut offset, buffer.freeze(), report).await?;
         }
-        self.commit(descriptor, ingest, descriptor.size).await
+        Ok(())
     }
 
     async fn commit(&self, descriptor: &Descriptor, ingest: &mut dyn Ingest, size: u64) -> Result<()> {
@@ -457,6 +485,17 @@ impl Fetch<'_> {
         let commit = CommitRequest { size: Some(size), expected: Some(descriptor.digest.clone()), labels };
         content::commit(self.store, ingest, commit).await
     }
+}
+
+async fn write(ingest: &mut dyn Ingest, offset: &mut u64, data: Bytes, report: &Reported) -> Result<()> {
+    if data.is_empty() {
+        return Ok(());
+    }
+    let length = data.len() as u64;
+    ingest.write(*offset, data).await?;
+    *offset += length;
+    report.at(State::Transferring, *offset);
+    Ok(())
 }
 
 /// The name of an ingest, containerd's (`remotes.MakeRefKey`).

@@ -219,3 +219,115 @@ fn a_layer_that_is_not_what_its_image_says_is_never_committed() {
         world
     });
 }
+
+/// A layer of noise, so that it is large when compressed too.
+fn noise(seed: u32) -> Layer {
+    let bytes: Vec<u8> =
+        (0..300_000_u32).flat_map(|n| (n ^ seed).wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    Layer::new().dir("dir", 0o755).file(&format!("dir/{seed}"), &bytes, 0o644)
+}
+
+#[test]
+fn a_layer_is_applied_while_its_own_bytes_come() {
+    let Ok(()) = need::root() else { return };
+    on_daemons(&[Kind::Berth], |world| async move {
+        let image = Made::new("berth.test/made:1").layer(noise(0));
+        let gate = Arc::new(Gate::default());
+        // The second half comes only once the first is in a tree.
+        let standin = Standin::start({
+            let gate = Arc::clone(&gate);
+            move |request| {
+                let reply = serve(&image, "a/b", "1", request);
+                let Some(rest) = request.header("range") else {
+                    let half = reply.body.len() / 2;
+                    return if half > 100_000 { reply.cut(half) } else { reply };
+                };
+                assert!(rest.starts_with("bytes="));
+                if gate.pass() { reply } else { Reply::new(404, "nothing was written meanwhile") }
+            }
+        });
+        let name = format!("{}/a/b:1", standin.address());
+        let (request, registries) = (pulling(&name, "overlayfs"), registries());
+        let snapshots = world.client.snapshotter(&"overlayfs".parse().unwrap(), &world.scope).unwrap();
+        let written = async {
+            loop {
+                for one in snapshots.list(&Filters::default()).await.unwrap() {
+                    let usage = snapshots.usage(&one.key).await.unwrap();
+                    if one.kind == SnapshotKind::Active && usage.inodes >= 3 {
+                        gate.open();
+                        return;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let (pulled, ()) =
+            futures::join!(pull(world.catalog(), &world.scope, &registries, &request), written);
+        pulled.unwrap();
+        world
+    });
+}
+
+#[test]
+fn bytes_that_turn_out_wrong_at_their_end_leave_neither_a_snapshot_nor_a_blob() {
+    let Ok(()) = need::root() else { return };
+    on_daemons(&[Kind::Berth], |world| async move {
+        let image = Made::new("berth.test/made:1").layer(noise(0)).layer(noise(1));
+        let wrong = image.blobs().remove(1);
+        let standin = Standin::start({
+            let wrong = wrong.clone();
+            move |request| {
+                let mut reply = serve(&image, "a/b", "1", request);
+                if reply.body == wrong {
+                    // Beyond the end of the archive, where nothing of it is in a tree.
+                    *reply.body.last_mut().unwrap() ^= 1;
+                }
+                reply
+            }
+        });
+        let name = format!("{}/a/b:1", standin.address());
+        for snapshotter in ["native", "overlayfs"] {
+            let request = pulling(&name, snapshotter);
+            let error =
+                pull(world.catalog(), &world.scope, &registries(), &request).await.map(drop).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error:?}");
+            let snapshots = world.client.snapshotter(&snapshotter.parse().unwrap(), &world.scope).unwrap();
+            let left = snapshots.list(&Filters::default()).await.unwrap();
+            assert!(left.iter().all(|one| one.kind == SnapshotKind::Committed), "{left:?}");
+            assert!(left.len() <= 1, "{left:?}");
+            let digest = berth_archive::Hasher::digest(&wrong);
+            let blob = world.client.content(&world.scope).info(&digest).await;
+            assert_eq!(blob.unwrap_err().kind(), ErrorKind::NotFound);
+            let ingests = world.client.content(&world.scope).ingests(&Filters::default()).await.unwrap();
+            assert!(ingests.iter().all(|one| !one.reference.as_str().contains(digest.as_str())));
+        }
+        world
+    });
+}
+
+#[test]
+fn a_download_that_breaks_anywhere_and_goes_on_gives_the_same_tree() {
+    let Ok(()) = need::root() else { return };
+    on_daemons(&[Kind::Berth], |world| async move {
+        let scratch = Scratch::new();
+        let mut trees = Vec::new();
+        for part in 0..6 {
+            // Other bytes each time, which are not there yet.
+            let image = Made::new("berth.test/made:1")
+                .layer(noise(part))
+                .layer(Layer::new().dir("dir", 0o700).whiteout("dir", &part.to_string()));
+            let standin = Standin::start(move |request| {
+                let reply = serve(&image, "a/b", "1", request);
+                let at = 1 + reply.body.len() * part as usize / 6;
+                let broken = request.header("range").is_none() && reply.body.len() > 100_000;
+                if broken { reply.cut(at) } else { reply }
+            });
+            let name = format!("{}/a/b:1", standin.address());
+            let (registries, request) = (registries(), pulling(&name, "overlayfs"));
+            let pulled = pull(world.catalog(), &world.scope, &registries, &request).await.unwrap();
+            trees.push(tree(&world, &pulled, "overlayfs", &scratch.path("tree")).await);
+        }
+        assert!(trees.iter().all(|tree| *tree == trees[0] && tree.0.len() == 1), "{trees:?}");
+        world
+    });
+}

@@ -13,7 +13,8 @@ use berth_types::{Result, SnapshotterName};
 use crate::bound::Bound;
 use crate::channel::Spare;
 use crate::{
-    channel, containers, content, diff, events, images, introspection, leases, namespaces, snapshots, tasks,
+    Pods, channel, containers, content, diff, events, images, introspection, leases, namespaces, snapshots,
+    tasks,
 };
 
 /// A daemon at a socket. Clones share the connection.
@@ -39,6 +40,11 @@ impl Client {
     /// The socket.
     pub fn address(&self) -> &Path {
         self.bound.address()
+    }
+
+    /// What Kubernetes has there.
+    pub fn pods(&self) -> Pods {
+        Pods(self.bound.clone())
     }
 
     /// Whether something listens at the socket, right now. Blocks for one local connect at most, and that connection

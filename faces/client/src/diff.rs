@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use berth_core::{ApplyRequest, CompareRequest, Differ};
 use berth_proto::containerd::services::diff::v1 as proto;
-use berth_proto::convert::{any, labels, mounts, required};
+use berth_proto::convert::{ARRIVING, any, arriving, labels, mounts, required};
 use berth_types::{Descriptor, Result};
 
 use crate::bound::{Bound, WORK, call};
@@ -15,11 +15,13 @@ pub(crate) struct Remote(pub(crate) Bound);
 #[async_trait]
 impl Differ for Remote {
     async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
-        let ApplyRequest { layer, mounts: tree, payloads, sync } = request;
+        let ApplyRequest { layer, arriving: ingest, mounts: tree, payloads, sync } = request;
+        let ingest = ingest.map(|reference| (ARRIVING.to_owned(), arriving(&reference)));
+        let payloads = payloads.into_iter().map(|(name, value)| (name, any(value)));
         let message = proto::ApplyRequest {
             diff: Some(layer.into()),
             mounts: mounts(tree),
-            payloads: payloads.into_iter().map(|(name, value)| (name, any(value))).collect(),
+            payloads: payloads.chain(ingest).collect(),
             sync_fs: sync,
         };
         let answer = call!(self.0, Service, apply, message, WORK)?;

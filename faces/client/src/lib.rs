@@ -18,7 +18,9 @@ mod images;
 mod introspection;
 mod leases;
 mod namespaces;
+mod pods;
 mod snapshots;
 mod tasks;
 
 pub use client::Client;
+pub use pods::Pods;

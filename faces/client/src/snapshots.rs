@@ -1,14 +1,16 @@
 //! A snapshotter over the channel.
 
 use async_trait::async_trait;
-use berth_core::{NewSnapshot, Snapshotter};
+use berth_core::{NewSnapshot, SnapshotCommit, Snapshotter, one_by_one};
+use berth_proto::berth::snapshots::v1 as own;
 use berth_proto::containerd::services::snapshots::v1 as proto;
 use berth_proto::convert::{field_mask, labels, mounts_from, required};
 use berth_types::filter::Filters;
-use berth_types::{FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
+use berth_types::{ErrorKind, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, Usage};
 
 use crate::bound::{Bound, RECORDS, WORK, call, service};
 
+type OwnService = own::snapshots_client::SnapshotsClient<tonic::transport::Channel>;
 type Service = proto::snapshots_client::SnapshotsClient<tonic::transport::Channel>;
 
 pub(crate) struct Remote {
@@ -83,6 +85,24 @@ impl Snapshotter for Remote {
         marks: Labels,
     ) -> Result<()> {
         self.commit_with(name, key, parent.to_string(), marks).await
+    }
+
+    /// A daemon that does not know how is asked for one after the other.
+    async fn commit_all(&self, commits: Vec<SnapshotCommit>) -> Result<()> {
+        let own = |one: &SnapshotCommit| own::Commit {
+            name: one.name.to_string(),
+            key: one.key.to_string(),
+            parent: parent_text(one.parent.clone()),
+            labels: labels(one.labels.clone()),
+        };
+        let message = own::CommitAllRequest {
+            snapshotter: self.name.clone(),
+            commits: commits.iter().map(own).collect(),
+        };
+        match call!(self.bound, OwnService, commit_all, message, WORK) {
+            Err(error) if error.kind() == ErrorKind::NotImplemented => one_by_one(self, commits).await,
+            done => done.map(drop),
+        }
     }
 
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {

@@ -13,6 +13,7 @@ use tonic::service::Routes;
 
 use crate::config::Config;
 use crate::container::Container;
+use crate::diary::Failures;
 use crate::events::Events;
 use crate::image::Known;
 use crate::nursery::Nursery;
@@ -36,6 +37,7 @@ pub struct Cri {
     pub(crate) networks: Networks,
     pub(crate) events: Events,
     pub(crate) nursery: Nursery,
+    pub(crate) failures: Failures,
     pub(crate) rates: Rates,
     pub(crate) urls: OnceLock<Urls>,
     /// Set once pods and containers are known, unless it is disabled.
@@ -58,6 +60,7 @@ impl Cri {
             containers: Table::default(),
             events: Events::default(),
             nursery: Nursery::open(),
+            failures: Failures::default(),
             rates: Rates::default(),
             urls: OnceLock::new(),
             nri: OnceLock::new(),

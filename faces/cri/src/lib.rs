@@ -10,6 +10,7 @@
 //! | [`session`] | commands, first processes and ports that are streamed to somebody |
 //! | [`cdi`] | devices by their vendors' names |
 //! | [`nri`] | plugins that see pods and containers come and go |
+//! | [`diary`] | what is done for a pod, for people who ask where it hangs |
 //! | [`stats`] | what containers and pods use |
 //! | [`config`] | what of containerd's CRI tables is heeded |
 //!
@@ -22,6 +23,7 @@ mod cdi;
 mod config;
 mod container;
 mod cri;
+mod diary;
 mod events;
 mod image;
 mod names;

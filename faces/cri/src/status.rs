@@ -76,6 +76,7 @@ impl Cri {
         });
         HashMap::from([
             ("config".to_owned(), config.to_string()),
+            ("pods".to_owned(), self.underway().to_string()),
             ("lastCNILoadStatus".to_owned(), network.unwrap_or_else(|| "OK".to_owned())),
         ])
     }

@@ -3,7 +3,7 @@
 use berth_core::{ApplyRequest, CompareRequest};
 use berth_proto as proto;
 use proto::containerd::services::diff::v1::{self as wire, diff_server};
-use proto::convert::{from_any, from_labels, mounts_from, time};
+use proto::convert::{ARRIVING, from_any, from_arriving, from_labels, mounts_from, time};
 use tonic::{Request, Response, Status};
 
 use crate::headers::scope;
@@ -19,9 +19,11 @@ impl diff_server::Diff for Diff {
         request: Request<wire::ApplyRequest>,
     ) -> Result<Response<wire::ApplyResponse>, Status> {
         let differ = self.0.catalog.differ(&scope(&request)?);
-        let wire::ApplyRequest { diff, mounts, payloads, sync_fs } = request.into_inner();
+        let wire::ApplyRequest { diff, mounts, mut payloads, sync_fs } = request.into_inner();
+        let arriving = payloads.remove(ARRIVING).map(from_arriving);
         let apply = ApplyRequest {
             layer: ok(required("the diff", diff)?.try_into())?,
+            arriving: ok(arriving.transpose())?,
             mounts: mounts_from(mounts),
             payloads: payloads.into_iter().map(|(kind, payload)| (kind, from_any(payload))).collect(),
             sync: sync_fs,

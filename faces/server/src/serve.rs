@@ -130,6 +130,8 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
     type Images = api::images::v1::images_server::ImagesServer<images::Images>;
     type Content = api::content::v1::content_server::ContentServer<content::Content>;
     type Snapshots = api::snapshots::v1::snapshots_server::SnapshotsServer<snapshots::Snapshots>;
+    type OwnSnapshots =
+        berth_proto::berth::snapshots::v1::snapshots_server::SnapshotsServer<snapshots::Snapshots>;
     type Diff = api::diff::v1::diff_server::DiffServer<diff::Diff>;
     type Leases = api::leases::v1::leases_server::LeasesServer<leases::Leases>;
     type SandboxStore = api::sandbox::v1::store_server::StoreServer<sandboxes::Sandboxes>;
@@ -148,6 +150,7 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
         .add_service(service!(Images, images::Images(s())))
         .add_service(service!(Content, content::Content(s())))
         .add_service(service!(Snapshots, snapshots::Snapshots(s())))
+        .add_service(service!(OwnSnapshots, snapshots::Snapshots(s())))
         .add_service(service!(Diff, diff::Diff(s())))
         .add_service(service!(Leases, leases::Leases(s(), pipes.clone())))
         .add_service(service!(SandboxStore, sandboxes::Sandboxes(s())))

@@ -1,12 +1,13 @@
-//! `containerd.services.snapshots.v1.Snapshots`.
+//! `containerd.services.snapshots.v1.Snapshots`, and berth's own call beside it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_core::{NewSnapshot, Scope, Snapshotter};
+use berth_core::{NewSnapshot, Scope, SnapshotCommit, Snapshotter};
 use berth_proto as proto;
 use berth_types::filter::Filters;
 use berth_types::{SnapshotInfo, SnapshotKey, SnapshotterName};
+use proto::berth::snapshots::v1::{self as own, snapshots_server as own_server};
 use proto::containerd::services::snapshots::v1::{self as wire, snapshots_server};
 use proto::convert::{from_field_mask, from_labels, mounts};
 use tonic::{Request, Response, Status};
@@ -14,7 +15,8 @@ use tonic::{Request, Response, Status};
 use crate::headers::scope;
 use crate::shared::{Answers, Shared, existing, in_blocks, ok, optional, required};
 
-/// The service.
+/// Both services.
+#[derive(Clone)]
 pub(crate) struct Snapshots(pub(crate) Shared);
 
 impl Snapshots {
@@ -36,6 +38,27 @@ fn new_snapshot(key: &str, parent: &str, labels: HashMap<String, String>) -> Res
 
 fn existing_key(key: &str) -> Result<SnapshotKey, Status> {
     existing("snapshot", key)
+}
+
+#[tonic::async_trait]
+impl own_server::Snapshots for Snapshots {
+    async fn commit_all(&self, request: Request<own::CommitAllRequest>) -> Result<Response<()>, Status> {
+        let scope = scope(&request)?;
+        let own::CommitAllRequest { snapshotter, commits } = request.into_inner();
+        let snapshotter = self.snapshotter(&scope, &snapshotter)?;
+        let commits = commits.into_iter().map(commit).collect::<Result<Vec<_>, _>>()?;
+        self.0.mutations.run(async move { snapshotter.commit_all(commits).await }).await
+    }
+}
+
+fn commit(commit: own::Commit) -> Result<SnapshotCommit, Status> {
+    let own::Commit { name, key, parent, labels } = commit;
+    Ok(SnapshotCommit {
+        name: ok(name.parse())?,
+        key: existing_key(&key)?,
+        parent: optional(&parent)?,
+        labels: from_labels(labels),
+    })
 }
 
 #[tonic::async_trait]

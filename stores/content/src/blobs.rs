@@ -5,19 +5,24 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use berth_types::{BlobInfo, Digest, Labels};
+use berth_types::{Algorithm, BlobInfo, Digest, Labels};
 
 use crate::error::ContentError;
+use crate::rounds::Rounds;
 
 /// The folder of blobs.
 #[derive(Debug)]
 pub(crate) struct Blobs {
     folder: PathBuf,
+    /// Flushes of blobs.
+    bytes: Rounds,
+    /// Flushes of the folder of those by SHA-256, which is nearly all.
+    names: Rounds,
 }
 
 impl Blobs {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { folder: root.join("blobs") }
+        Self { folder: root.join("blobs"), bytes: Rounds::default(), names: Rounds::default() }
     }
 
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
@@ -78,9 +83,22 @@ impl Blobs {
         }
     }
 
-    /// Puts a file whose bytes are on disk into its place. When this returns, the place is on
-    /// disk too.
-    pub(crate) fn publish(&self, data: &Path, digest: &Digest) -> Result<(), ContentError> {
+    /// Puts an ingest's file into its place, in this order: its bytes on disk → its place → its place on disk. Commits
+    /// that come at the same time share both flushes. Blocks.
+    pub(crate) fn publish(&self, file: &File, data: &Path, digest: &Digest) -> Result<(), ContentError> {
+        let everything = || Ok(rustix::fs::syncfs(file)?);
+        self.bytes.join(|| file.sync_all(), everything).map_err(ContentError::io("sync", data))?;
+        let folder = self.place(data, digest)?;
+        let sync = || File::open(&folder).and_then(|folder| folder.sync_all());
+        let synced = match digest.algorithm() {
+            Algorithm::Sha256 => self.names.join(sync, sync),
+            _ => sync(),
+        };
+        synced.map_err(ContentError::io("sync the folder", &folder))
+    }
+
+    /// Renames a file to its place and answers the folder that it is in.
+    fn place(&self, data: &Path, digest: &Digest) -> Result<PathBuf, ContentError> {
         let target = self.path(digest);
         let folder = self.folder.join(digest.algorithm().name());
         if let Err(error) = fs::rename(data, &target) {
@@ -95,7 +113,7 @@ impl Blobs {
             }
             fs::rename(data, &target).map_err(ContentError::io("publish", &target))?;
         }
-        sync_folder(&folder)
+        Ok(folder)
     }
 }
 

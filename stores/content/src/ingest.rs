@@ -45,6 +45,16 @@ impl Folder {
         self.path.join("data")
     }
 
+    /// Its bytes, to be read; `None` if they are not there.
+    pub(crate) fn read_data(&self) -> Result<Option<File>, ContentError> {
+        let data = self.data();
+        match File::open(&data) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ContentError::io("open", &data)(error)),
+        }
+    }
+
     /// What is known of it; `None` if it isn't there, or is broken.
     pub(crate) fn status(&self) -> Result<Option<IngestStatus>, ContentError> {
         let data = self.data();

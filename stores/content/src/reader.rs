@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,29 +29,33 @@ impl BlobReader for Reader {
 
     async fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
         let left = usize::try_from(self.size.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let length = length.min(left);
-        if length == 0 {
-            return Ok(Bytes::new());
-        }
-        let (file, path) = (Arc::clone(&self.file), self.path.clone());
-        blocking(move || {
-            let mut data = vec![0; length];
-            let mut read = 0;
-            while read < length {
-                match file.read_at(&mut data[read..], offset + read as u64) {
-                    Ok(0) => break,
-                    Ok(more) => read += more,
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                    Err(error) => return Err(ContentError::io("read", &path)(error)),
-                }
-            }
-            data.truncate(read);
-            Ok(data.into())
-        })
-        .await
+        read(&self.file, &self.path, offset, length.min(left)).await
     }
 
     fn file(&self) -> Option<&File> {
         Some(&self.file)
     }
+}
+
+/// Reads `length` bytes, or as many as there are.
+pub(crate) async fn read(file: &Arc<File>, path: &Path, offset: u64, length: usize) -> Result<Bytes> {
+    if length == 0 {
+        return Ok(Bytes::new());
+    }
+    let (file, path) = (Arc::clone(file), path.to_owned());
+    blocking(move || {
+        let mut data = vec![0; length];
+        let mut read = 0;
+        while read < length {
+            match file.read_at(&mut data[read..], offset + read as u64) {
+                Ok(0) => break,
+                Ok(more) => read += more,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ContentError::io("read", &path)(error)),
+            }
+        }
+        data.truncate(read);
+        Ok(data.into())
+    })
+    .await
 }

@@ -11,10 +11,12 @@ use async_trait::async_trait;
 use berth_core::{BlobReader, ContentStore, Ingest, IngestRequest};
 use berth_types::filter::Filters;
 use berth_types::{BlobInfo, Digest, Error, FieldMask, IngestRef, IngestStatus, Labels, Result};
+use tokio::sync::watch;
 
 use crate::blobs::{Blobs, entries};
 use crate::blocking::blocking;
 use crate::error::ContentError;
+use crate::follower::{Follower, Reached};
 use crate::ingest::Folder;
 use crate::reader::Reader;
 use crate::writer::Writer;
@@ -35,6 +37,8 @@ struct Writing {
     since: Instant,
     /// Whether its writer has gone, and only its bytes are on their way to the disk.
     leaving: bool,
+    /// How far it is, once it is open.
+    growth: Option<watch::Receiver<Reached>>,
 }
 
 /// How long a new writer waits for what the last one left to be on disk.
@@ -106,7 +110,7 @@ impl Inner {
                 seconds: since.elapsed().as_secs_f64(),
             });
         }
-        writing.insert(reference.clone(), Writing { since: Instant::now(), leaving: false });
+        writing.insert(reference.clone(), Writing { since: Instant::now(), leaving: false, growth: None });
         Ok(Turn { store: Arc::clone(self), reference: reference.clone() })
     }
 
@@ -116,6 +120,19 @@ impl Inner {
         if let Some(writing) = writing.get_mut(reference) {
             writing.leaving = true;
         }
+    }
+
+    /// Says where the writer of an ingest tells how far it is.
+    pub(crate) fn grows(&self, reference: &IngestRef, growth: watch::Receiver<Reached>) {
+        let mut writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writing) = writing.get_mut(reference) {
+            writing.growth = Some(growth);
+        }
+    }
+
+    fn growth(&self, reference: &IngestRef) -> Option<watch::Receiver<Reached>> {
+        let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.get(reference)?.growth.clone()
     }
 
     fn list_ingests(&self) -> Result<Vec<IngestStatus>, ContentError> {
@@ -175,6 +192,19 @@ impl ContentStore for Store {
         self.run(move |store| {
             let (file, size) = store.blobs.open(&digest)?;
             Ok(Arc::new(Reader { file: Arc::new(file), size, path: store.blobs.path(&digest) }) as _)
+        })
+        .await
+    }
+
+    async fn follow(&self, reference: &IngestRef) -> Result<Arc<dyn BlobReader>> {
+        let reference = reference.clone();
+        self.run(move |store| {
+            let missing = || ContentError::NoIngest(reference.to_string());
+            let growth = store.growth(&reference).ok_or_else(missing)?;
+            // The name of the file may be gone by now, if it was committed meanwhile; the bytes then are a blob.
+            let folder = Folder::of(&store.root, &reference);
+            let file = folder.read_data()?.ok_or_else(missing)?;
+            Ok(Arc::new(Follower { file: Arc::new(file), path: folder.data(), growth }) as _)
         })
         .await
     }

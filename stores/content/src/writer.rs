@@ -14,9 +14,11 @@ use berth_archive::Hasher;
 use berth_core::{CommitRequest, Ingest};
 use berth_types::{Algorithm, Digest, IngestRef, IngestStatus, Result};
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::blocking::blocking;
 use crate::error::ContentError;
+use crate::follower::Reached;
 use crate::ingest::{Folder, Resumed, hash};
 use crate::store::{Inner, Turn};
 
@@ -42,6 +44,8 @@ struct State {
     updated_at: SystemTime,
     /// Whether something was written that is not synced.
     unsynced: bool,
+    /// Tells followers how far it is; none once there will not be more.
+    growth: Option<watch::Sender<Reached>>,
     _turn: Turn,
 }
 
@@ -58,6 +62,8 @@ impl Writer {
         let folder = Folder::of(store.root(), &reference);
         let Resumed { file, hasher, offset, total, started_at, updated_at } =
             folder.open(&reference, total, algorithm)?;
+        let growth = watch::Sender::new(Reached { offset, total, committed: false });
+        store.grows(&reference, growth.subscribe());
         let state = State {
             store: Arc::clone(&store),
             folder,
@@ -70,6 +76,7 @@ impl Writer {
             started_at,
             updated_at,
             unsynced: false,
+            growth: Some(growth),
             _turn: turn,
         };
         Ok(Self { store, reference, state: Arc::new(Mutex::new(state)), expected })
@@ -152,8 +159,10 @@ impl State {
             }
             return Err(ContentError::io("write", &path)(error));
         }
-        self.hasher.update(data);
         self.offset += data.len() as u64;
+        // First, so that followers go on while this is hashed.
+        self.tell(false);
+        self.hasher.update(data);
         self.updated_at = SystemTime::now();
         self.unsynced = true;
         Ok(())
@@ -172,6 +181,8 @@ impl State {
             return Ok(());
         }
         let (path, mut hasher) = (self.folder.data(), Hasher::new(self.algorithm));
+        // Those who followed have read what is no more.
+        self.growth = Some(watch::Sender::new(Reached::default()));
         let file = self.file()?;
         file.set_len(size).map_err(ContentError::io("cut", &path))?;
         if size > 0 {
@@ -183,7 +194,18 @@ impl State {
         self.offset = size;
         self.updated_at = SystemTime::now();
         self.unsynced = true;
+        self.tell(false);
+        if let Some(growth) = &self.growth {
+            self.store.grows(&self.reference, growth.subscribe());
+        }
         Ok(())
+    }
+
+    /// Tells followers how far it is.
+    fn tell(&self, committed: bool) {
+        if let Some(growth) = &self.growth {
+            growth.send_replace(Reached { offset: self.offset, total: self.total, committed });
+        }
     }
 
     fn commit(&mut self, size: Option<u64>, expected: Option<Digest>) -> Result<Digest, ContentError> {
@@ -208,13 +230,14 @@ impl State {
         let file = self.file()?;
         file.set_permissions(Permissions::from_mode(0o444))
             .and_then(|()| file.set_times(times))
-            .and_then(|()| file.sync_all())
-            .map_err(ContentError::io("sync", &path))?;
+            .map_err(ContentError::io("finish", &path))?;
         let length = file.metadata().map_err(ContentError::io("look at", &path))?.len();
         if length != actual_size {
             return Err(ContentError::Size { actual: length, expected: actual_size });
         }
-        self.store.blobs().publish(&path, &actual)?;
+        let store = Arc::clone(&self.store);
+        store.blobs().publish(self.file()?, &path, &actual)?;
+        self.tell(true);
         self.finish();
         Ok(actual)
     }
@@ -237,6 +260,7 @@ impl State {
 
     /// The blob is there; what is left of the ingest is of no use.
     fn finish(&mut self) {
+        self.growth = None;
         self.file = None;
         self.unsynced = false;
         if let Err(error) = self.folder.remove() {
@@ -266,6 +290,7 @@ impl Drop for Writer {
 
 impl State {
     fn let_go(&mut self) {
+        self.growth = None;
         let Some(file) = self.file.take().filter(|_| self.unsynced) else { return };
         let path = self.folder.data();
         let noted = file

@@ -182,3 +182,76 @@ async fn a_full_disk_is_said_so_and_loses_nothing() {
     store.abort(&reference("another")).await.unwrap();
     assert!(store.ingests(&Filters::default()).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn an_ingest_is_read_while_it_grows_and_through_its_commit() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.folder()).unwrap();
+    let missing = store.follow(&reference("a")).await.err().unwrap();
+    assert_eq!(missing.kind(), ErrorKind::NotFound, "nobody writes it");
+    let mut ingest = store.writer(IngestRequest::new(reference("a"))).await.unwrap();
+    ingest.write(0, Bytes::from_static(b"half")).await.unwrap();
+    let follower = store.follow(&reference("a")).await.unwrap();
+    assert_eq!(follower.reach(0).await.unwrap(), 4);
+    assert_eq!(&follower.read_at(1, 100).await.unwrap()[..], b"alf");
+    let (more, ()) = futures::join!(follower.reach(4), async {
+        ingest.write(4, Bytes::from_static(b" and half")).await.unwrap();
+    });
+    assert_eq!(more.unwrap(), 13);
+    let (end, digest) = futures::join!(follower.reach(13), ingest.commit(CommitRequest::default()));
+    assert_eq!((end.unwrap(), digest.unwrap()), (13, sha256(b"half and half")));
+    assert_eq!(&follower.read_at(0, 100).await.unwrap()[..], b"half and half");
+    assert_eq!(follower.read_at(13, 1).await.unwrap(), Bytes::new());
+}
+
+#[tokio::test]
+async fn an_ingest_of_known_length_ends_there_before_its_commit() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.folder()).unwrap();
+    let request = IngestRequest { total: 4, ..IngestRequest::new(reference("a")) };
+    let mut ingest = store.writer(request).await.unwrap();
+    ingest.write(0, Bytes::from_static(b"half")).await.unwrap();
+    let follower = store.follow(&reference("a")).await.unwrap();
+    assert_eq!((follower.size(), follower.reach(4).await.unwrap()), (4, 4));
+}
+
+#[tokio::test]
+async fn whoever_reads_an_ingest_learns_that_it_breaks_off_or_is_cut() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.folder()).unwrap();
+    for cut in [true, false] {
+        let mut ingest = store.writer(IngestRequest::new(reference("a"))).await.unwrap();
+        ingest.write(ingest.status().await.unwrap().offset, Bytes::from_static(b"half")).await.unwrap();
+        let follower = store.follow(&reference("a")).await.unwrap();
+        let ended = async {
+            if cut {
+                ingest.truncate(1).await.unwrap();
+            } else {
+                drop(ingest);
+            }
+        };
+        let (error, ()) = futures::join!(follower.reach(100), ended);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Unavailable, "cut: {cut}");
+        assert_eq!(follower.reach(0).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn blobs_that_are_committed_at_the_same_time_are_all_there() {
+    let scratch = Scratch::new();
+    let store = Store::open(scratch.folder()).unwrap();
+    let commits = (0..40).map(|number| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let text = format!("blob {number}");
+            let mut ingest = store.writer(IngestRequest::new(reference(&text))).await.unwrap();
+            ingest.write(0, Bytes::from(text.clone())).await.unwrap();
+            (ingest.commit(CommitRequest::default()).await.unwrap(), text)
+        })
+    });
+    for commit in commits.collect::<Vec<_>>() {
+        let (digest, text) = commit.await.unwrap();
+        assert_eq!(store.document(&digest, 100).await.unwrap(), text.as_bytes());
+    }
+    assert_eq!(fs::read_dir(scratch.path("ingest")).unwrap().count(), 0);
+}

@@ -25,7 +25,8 @@ fn main() {
         target: String::new(),
         options: vec!["rw".into(), "rbind".into()],
     }];
-    let request = ApplyRequest { layer, mounts, payloads: BTreeMap::new(), sync: !rest.is_empty() };
+    let request =
+        ApplyRequest { layer, arriving: None, mounts, payloads: BTreeMap::new(), sync: !rest.is_empty() };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime can be made");
     let start = Instant::now();
     let done = runtime.block_on(Walking::new(Arc::new(blobs)).apply(request)).expect("the layer applies");

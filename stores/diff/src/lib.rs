@@ -24,4 +24,4 @@ mod xattr;
 mod tests;
 
 pub use processor::Processor;
-pub use walking::Walking;
+pub use walking::{ARRIVING, Walking};

@@ -16,8 +16,10 @@ use testkit::blobs::Blobs;
 use crate::Walking;
 
 mod apply;
+mod arriving;
 mod compare;
 mod hostile;
+mod order;
 mod overlay;
 mod stack;
 
@@ -49,7 +51,7 @@ impl Fixture {
 
     async fn apply_layer(&self, layer: Descriptor, mounts: &[Mount]) -> Result<Descriptor> {
         let (mounts, payloads) = (mounts.to_vec(), BTreeMap::new());
-        self.differ.apply(ApplyRequest { layer, mounts, payloads, sync: false }).await
+        self.differ.apply(ApplyRequest { layer, arriving: None, mounts, payloads, sync: false }).await
     }
 }
 

@@ -1,19 +1,21 @@
 //! The differ.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use berth_core::{ApplyRequest, CompareRequest, ContentStore, Differ};
+use berth_core::{ApplyRequest, BlobReader, CompareRequest, ContentStore, Differ};
 use berth_oci::image::media;
-use berth_types::{Descriptor, Error, Result};
+use berth_types::{Descriptor, Error, ErrorKind, IngestRef, Result};
 use tokio::runtime::Handle;
 
 use crate::apply::{self, Layer};
 use crate::compare;
 use crate::mounted;
 use crate::processor::{self, Processor};
-use crate::source::Source;
+use crate::source::{Source, Wanted};
+
+/// The capability of a daemon's differ: it applies layers as they come.
+pub const ARRIVING: &str = "berth.arriving";
 
 /// The differ that walks trees. It keeps nothing between two calls.
 #[derive(Clone)]
@@ -38,21 +40,24 @@ impl Walking {
 #[async_trait]
 impl Differ for Walking {
     async fn apply(&self, request: ApplyRequest) -> Result<Descriptor> {
-        processor::chain(&self.processors, &request.layer.media_type)?;
-        let blob = self.content.reader(&request.layer.digest).await?;
-        let source = Source::new(blob, Handle::current());
-        let cancelled = Arc::new(AtomicBool::new(false));
-        let guard = CancelOnDrop(Arc::clone(&cancelled));
+        let chain = processor::chain(&self.processors, &request.layer.media_type)?;
+        let blob = self.open(&request.layer, request.arriving.as_ref()).await?;
+        if !chain.is_empty() {
+            // A program that gets nothing for a while is taken to hang.
+            blob.reach(u64::MAX).await?;
+        }
+        let (wants, wanted) = Wanted::channel();
+        let source = Source::new(blob, Handle::current(), wanted.clone());
         let processors = Arc::clone(&self.processors);
         let work = move || {
             let name = request.layer.digest.to_string();
             let chain = processor::chain(&processors, &request.layer.media_type)?;
             let source = processor::through(source, &chain, &request.payloads)?;
-            let layer = Layer { name: &name, source, cancelled: &cancelled, sync: request.sync };
+            let layer = Layer { name: &name, source, wanted: &wanted, sync: request.sync };
             mounted::for_writing(&request.mounts, |root, whiteouts| apply::apply(layer, root, whiteouts))
         };
         let finished = blocking(work).await?;
-        drop(guard);
+        drop(wants);
         Ok(Descriptor::new(media::OCI_LAYER, finished.digest, finished.size))
     }
 
@@ -61,12 +66,21 @@ impl Differ for Walking {
     }
 }
 
-/// Tells the thread that nobody waits any more.
-pub(crate) struct CancelOnDrop(pub(crate) Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Walking {
+    /// The layer's blob, or the ingest by which it comes.
+    async fn open(&self, layer: &Descriptor, arriving: Option<&IngestRef>) -> Result<Arc<dyn BlobReader>> {
+        let (missing, reference) = match (self.content.reader(&layer.digest).await, arriving) {
+            (Err(error), Some(reference)) if error.kind() == ErrorKind::NotFound => (error, reference),
+            (found, _) => return found,
+        };
+        match self.content.follow(reference).await {
+            Ok(blob) => Ok(blob),
+            // It may have been committed between the two looks.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.content.reader(&layer.digest).await.map_err(|_| missing)
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

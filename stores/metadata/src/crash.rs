@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use berth_core::{EventStream, Events, NewSnapshot, Scope, Snapshotter};
+use berth_core::{EventStream, Events, NewSnapshot, Scope, SnapshotCommit, Snapshotter};
 use berth_types::filter::Filters;
 use berth_types::{
     Any, Container, ContainerId, Descriptor, Digest, Envelope, Event, Image, Labels, Namespace, Result,
@@ -170,6 +170,8 @@ struct Answered {
     removed: BTreeSet<String>,
     images: BTreeSet<String>,
     committed: BTreeSet<String>,
+    /// Of them, those that were committed together with another.
+    pairs: BTreeSet<String>,
     /// Commits that were begun.
     begun: BTreeSet<String>,
 }
@@ -185,7 +187,22 @@ async fn work(metadata: &Metadata, answered: &mut Answered) -> Result<()> {
             (format!("{name}-active").parse()?, format!("{name}-base").parse()?);
         snapshots.prepare(NewSnapshot { key: active.clone(), parent: None, labels: root() }).await?;
         answered.begun.insert(name.clone());
-        snapshots.commit(&base, &active, root()).await?;
+        if number % 2 == 0 {
+            snapshots.commit(&base, &active, root()).await?;
+        } else {
+            let beside: SnapshotKey = format!("{name}-beside-active").parse()?;
+            let second = NewSnapshot { key: beside.clone(), parent: None, labels: root() };
+            snapshots.prepare(second).await?;
+            let commit = |name: &SnapshotKey, key| SnapshotCommit {
+                name: name.clone(),
+                key,
+                parent: None,
+                labels: root(),
+            };
+            let second = format!("{name}-beside").parse()?;
+            snapshots.commit_all(vec![commit(&base, active), commit(&second, beside)]).await?;
+            answered.pairs.insert(name.clone());
+        }
         answered.committed.insert(name.clone());
         snapshots
             .prepare(NewSnapshot { key: name.parse()?, parent: Some(base), labels: Labels::new() })
@@ -244,6 +261,10 @@ async fn check(root: &Path, image: Vec<u8>, answered: &Answered, what: &str) {
             let base = snapshots.stat(&format!("{name}-base").parse().unwrap()).await;
             if answered.committed.contains(name) {
                 assert_eq!(base.unwrap().kind, SnapshotKind::Committed, "{what}");
+                if answered.pairs.contains(name) {
+                    let beside = snapshots.stat(&format!("{name}-beside").parse().unwrap()).await;
+                    assert_eq!(beside.unwrap().kind, SnapshotKind::Committed, "{what}");
+                }
             } else if base.is_err() {
                 // Not committed: then it is still what it was, or was never on disk, and can be
                 // made again.

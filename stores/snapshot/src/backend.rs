@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use berth_core::{NewSnapshot, Snapshotter};
+use berth_core::{NewSnapshot, SnapshotCommit, Snapshotter};
 use berth_types::filter::Filters;
 use berth_types::{
     Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotKind, Usage, validate_labels,
@@ -163,47 +163,74 @@ impl<S: Shape> Inner<S> {
         }
     }
 
-    fn commit(
-        &self,
-        name: &SnapshotKey,
-        key: &SnapshotKey,
-        onto: Option<&SnapshotKey>,
-        labels: Labels,
-    ) -> Result<()> {
-        validate_labels(&labels)?;
-        let onto = onto.map(|onto| self.rebase(key, onto)).transpose()?.flatten();
-        let id = self.records().begin_commit(name, key, onto)?;
-        let written = self.measure(id, key).and_then(|usage| {
-            self.trees.sync().map_err(|error| Error::io(format!("cannot flush snapshot {key}"), error))?;
-            Ok(usage)
-        });
-        let usage = written.inspect_err(|_| self.records().abandon_commit(name, key, onto))?;
+    /// Commits in this order: trees on disk → lines → lines on disk, each once for all.
+    fn commit(&self, mut commits: Vec<SnapshotCommit>) -> Result<()> {
+        for commit in &mut commits {
+            validate_labels(&commit.labels)?;
+            self.rebase(commit)?;
+        }
+        let ids = self.records().begin_commits(&commits)?;
+        let usages = self.settle(&ids).inspect_err(|_| self.records().abandon_commits(&commits))?;
         let journal = {
             let mut records = self.records();
-            records.end_commit(name, key, onto, labels, usage)?;
+            records.end_commits(commits, usages)?;
             records.journal()
         };
         let flushed = journal.and_then(|journal| journal.sync_data());
-        flushed.map_err(|error| Error::io(format!("cannot flush the record of snapshot {name}"), error))
+        flushed.map_err(|error| Error::io("cannot flush the records of snapshots", error))
     }
 
-    /// The parent that a snapshot gets with its commit; none if it has that already.
-    fn rebase<'a>(&self, key: &SnapshotKey, onto: &'a SnapshotKey) -> Result<Option<&'a SnapshotKey>> {
-        match &self.records().record(key)?.parent {
-            Some(parent) if parent == onto => Ok(None),
-            Some(parent) => Err(Error::invalid_argument(format!(
-                "snapshot {key} was prepared on {parent} and cannot be committed onto {onto}"
-            ))),
-            None if self.shape.rebases() => Ok(Some(onto)),
-            None => Err(Error::not_implemented(format!(
-                "snapshot {key} cannot get the parent {onto} when it is committed: prepare it on that parent"
-            ))),
+    /// Commits those whose names are free; the others' active snapshots go.
+    fn commit_all(&self, mut commits: Vec<SnapshotCommit>) -> Result<()> {
+        let needless = {
+            let records = self.records();
+            commits.extract_if(.., |commit| records.record(&commit.name).is_ok()).collect::<Vec<_>>()
+        };
+        if !commits.is_empty() {
+            self.commit(commits)?;
         }
+        needless.iter().try_for_each(|commit| self.remove(&commit.key))
     }
 
-    fn measure(&self, id: u64, key: &SnapshotKey) -> Result<Usage> {
+    /// Measures trees while everything in them goes to disk.
+    fn settle(&self, ids: &[u64]) -> Result<Vec<Usage>> {
+        let (flushed, usages) = std::thread::scope(|scope| {
+            let flush = scope.spawn(|| self.trees.sync());
+            let usages: Result<Vec<Usage>> = ids.iter().map(|id| self.measure(*id)).collect();
+            (flush.join(), usages)
+        });
+        let lost = |_| io::Error::other("the thread that flushes has panicked");
+        flushed
+            .map_err(lost)
+            .flatten()
+            .map_err(|error| Error::io("cannot flush the files of snapshots", error))?;
+        usages
+    }
+
+    /// Leaves the parent of a commit only where the snapshot gets it with the commit.
+    fn rebase(&self, commit: &mut SnapshotCommit) -> Result<()> {
+        let Some(onto) = &commit.parent else { return Ok(()) };
+        let key = &commit.key;
+        match &self.records().record(key)?.parent {
+            Some(parent) if parent == onto => commit.parent = None,
+            Some(parent) => {
+                return Err(Error::invalid_argument(format!(
+                    "snapshot {key} was prepared on {parent} and cannot be committed onto {onto}"
+                )));
+            }
+            None if self.shape.rebases() => {}
+            None => {
+                return Err(Error::not_implemented(format!(
+                    "snapshot {key} cannot get the parent {onto} when it is committed: prepare it on that parent"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&self, id: u64) -> Result<Usage> {
         let tree = self.shape.tree(&self.trees, id);
-        usage::measure(&tree).map_err(|error| Error::io(format!("cannot measure snapshot {key}"), error))
+        usage::measure(&tree).map_err(|error| Error::io(format!("cannot measure {}", tree.display()), error))
     }
 
     fn remove(&self, key: &SnapshotKey) -> Result<()> {
@@ -293,8 +320,7 @@ impl<S: Shape> Snapshotter for Local<S> {
         if kind != SnapshotKind::Active {
             return Ok(usage.unwrap_or_default());
         }
-        let key = key.clone();
-        self.blocking(move |inner| inner.measure(id, &key)).await
+        self.blocking(move |inner| inner.measure(id)).await
     }
 
     async fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>> {
@@ -317,8 +343,8 @@ impl<S: Shape> Snapshotter for Local<S> {
     }
 
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
-        let (name, key) = (name.clone(), key.clone());
-        self.blocking(move |inner| inner.commit(&name, &key, None, labels)).await
+        let commit = SnapshotCommit { name: name.clone(), key: key.clone(), parent: None, labels };
+        self.blocking(move |inner| inner.commit(vec![commit])).await
     }
 
     async fn commit_onto(
@@ -328,8 +354,13 @@ impl<S: Shape> Snapshotter for Local<S> {
         parent: &SnapshotKey,
         labels: Labels,
     ) -> Result<()> {
-        let (name, key, parent) = (name.clone(), key.clone(), parent.clone());
-        self.blocking(move |inner| inner.commit(&name, &key, Some(&parent), labels)).await
+        let parent = Some(parent.clone());
+        let commit = SnapshotCommit { name: name.clone(), key: key.clone(), parent, labels };
+        self.blocking(move |inner| inner.commit(vec![commit])).await
+    }
+
+    async fn commit_all(&self, commits: Vec<SnapshotCommit>) -> Result<()> {
+        self.blocking(move |inner| inner.commit_all(commits)).await
     }
 
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {

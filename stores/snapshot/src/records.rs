@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime};
 
-use berth_core::NewSnapshot;
+use berth_core::{NewSnapshot, SnapshotCommit};
 use berth_types::filter::Filters;
 use berth_types::{Error, FieldMask, Labels, Result, SnapshotInfo, SnapshotKey, SnapshotKind, Usage};
 use serde::{Deserialize, Serialize};
@@ -348,16 +348,26 @@ impl Records {
         Ok(info)
     }
 
-    /// Begins a commit: holds both names, and the parent that the snapshot gets, if it gets one; answers the number
-    /// of the tree.
-    pub(crate) fn begin_commit(
-        &mut self,
-        name: &SnapshotKey,
-        key: &SnapshotKey,
-        onto: Option<&SnapshotKey>,
-    ) -> Result<u64> {
+    /// Begins commits: holds their names, and the parents that the snapshots get, if they get any; answers the numbers
+    /// of the trees.
+    pub(crate) fn begin_commits(&mut self, commits: &[SnapshotCommit]) -> Result<Vec<u64>> {
+        let mut ids = Vec::with_capacity(commits.len());
+        for at in 0..commits.len() {
+            match self.begin_commit(&commits[..at], &commits[at]) {
+                Ok(id) => ids.push(id),
+                Err(error) => {
+                    self.abandon_commits(&commits[..at]);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    fn begin_commit(&mut self, before: &[SnapshotCommit], commit: &SnapshotCommit) -> Result<u64> {
+        let SnapshotCommit { name, key, .. } = commit;
         self.check_free(name)?;
-        let parent = match onto {
+        let parent = match onto_others(before, commit) {
             Some(onto) => {
                 let parent = self.record(onto)?;
                 if parent.kind != SnapshotKind::Committed {
@@ -384,30 +394,28 @@ impl Records {
         Ok(id)
     }
 
-    /// Gives up a commit.
-    pub(crate) fn abandon_commit(
-        &mut self,
-        name: &SnapshotKey,
-        key: &SnapshotKey,
-        onto: Option<&SnapshotKey>,
-    ) {
-        self.held.remove(name);
-        self.held.remove(key);
-        self.forget_child(onto);
+    /// Gives up commits.
+    pub(crate) fn abandon_commits(&mut self, commits: &[SnapshotCommit]) {
+        for (at, commit) in commits.iter().enumerate() {
+            self.held.remove(&commit.name);
+            self.held.remove(&commit.key);
+            self.forget_child(onto_others(&commits[..at], commit));
+        }
     }
 
-    /// Ends a commit, well or not. The line is not flushed yet.
-    pub(crate) fn end_commit(
-        &mut self,
-        name: &SnapshotKey,
-        key: &SnapshotKey,
-        onto: Option<&SnapshotKey>,
-        labels: Labels,
-        usage: Usage,
-    ) -> Result<()> {
-        self.abandon_commit(name, key, onto);
-        let mut record = self.record(key)?.clone();
-        record.parent = record.parent.or_else(|| onto.cloned());
+    /// Ends commits, well or not, in their order. The lines are not flushed yet.
+    pub(crate) fn end_commits(&mut self, commits: Vec<SnapshotCommit>, usages: Vec<Usage>) -> Result<()> {
+        self.abandon_commits(&commits);
+        for (commit, usage) in commits.into_iter().zip(usages) {
+            self.end_commit(commit, usage)?;
+        }
+        Ok(())
+    }
+
+    fn end_commit(&mut self, commit: SnapshotCommit, usage: Usage) -> Result<()> {
+        let SnapshotCommit { name, key, parent, labels } = commit;
+        let mut record = self.record(&key)?.clone();
+        record.parent = record.parent.or(parent);
         record.kind = SnapshotKind::Committed;
         record.labels = labels;
         record.created = SystemTime::now();
@@ -415,9 +423,9 @@ impl Records {
         record.usage = Some((usage.inodes, usage.size));
         let line =
             Line { drop: Some(key.clone()), put: Some((name.clone(), record.clone())), ..Line::default() };
-        self.write(&line, Purpose::Grow, key)?;
-        self.take_out(key);
-        self.put_in(name.clone(), record);
+        self.write(&line, Purpose::Grow, &key)?;
+        self.take_out(&key);
+        self.put_in(name, record);
         Ok(())
     }
 
@@ -472,6 +480,11 @@ impl Records {
             .append(line, purpose)
             .map_err(|error| Error::io(format!("cannot record the change of snapshot {key}"), error))
     }
+}
+
+/// The parent that a snapshot gets with its commit, if it gets one that does not come with the commits before it.
+fn onto_others<'a>(before: &[SnapshotCommit], commit: &'a SnapshotCommit) -> Option<&'a SnapshotKey> {
+    commit.parent.as_ref().filter(|parent| before.iter().all(|earlier| earlier.name != **parent))
 }
 
 /// Kinds as words.

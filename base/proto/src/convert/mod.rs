@@ -10,6 +10,7 @@ mod content;
 mod event;
 mod image;
 mod introspection;
+mod layer;
 mod lease;
 mod parts;
 mod sandbox;
@@ -19,6 +20,7 @@ mod time;
 
 pub use any::{any, from_any, pack, unpack};
 pub use event::{check_topic, envelope, event, from_envelope, from_event};
+pub use layer::{ARRIVING, arriving, from_arriving};
 pub use parts::{field_mask, from_field_mask, from_labels, labels, mounts, mounts_from};
 pub use snapshot::{snapshot_kind, snapshot_kind_from};
 pub use time::{time, timestamp};

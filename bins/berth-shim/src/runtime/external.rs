@@ -275,16 +275,20 @@ fn kill_error(error: Error) -> Error {
     Error::new(ErrorKind::Unknown, error.message())
 }
 
-/// The message of the last error in a runtime's JSON log.
+/// The message of the last error in a runtime's JSON log: runc's and crun's `{"level":"error","msg":…}`, youki's
+/// `{"level":"ERROR","message":…}`, whose trace of calls is for its own developers.
 fn last_error(log: &Path) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Line {
         level: String,
+        #[serde(alias = "message")]
         msg: String,
     }
     let lines = BufReader::new(std::fs::File::open(log).ok()?).lines();
     let parsed = lines.map_while(Result::ok).filter_map(|line| serde_json::from_str::<Line>(&line).ok());
-    parsed.filter(|line| line.level == "error").last().map(|line| line.msg.trim().to_owned())
+    let last = parsed.filter(|line| line.level.eq_ignore_ascii_case("error")).last()?;
+    let said = last.msg.split_once("\n\nStack backtrace:").map_or(last.msg.as_str(), |(said, _)| said);
+    Some(said.trim().to_owned())
 }
 
 /// A file without a name, for a program's standard input.
@@ -351,5 +355,24 @@ trait AsFdDyn {
 impl<T: std::os::fd::AsFd> AsFdDyn for T {
     fn fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_is_found_in_the_logs_of_every_runtime() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let said = |text: &str| {
+            std::fs::write(log.path(), text).unwrap();
+            last_error(log.path())
+        };
+        let runc = "{\"level\":\"error\",\"msg\":\"first\"}\n{\"level\":\"error\",\"msg\":\"no such file\"}\nnoise\n";
+        assert_eq!(said(runc).as_deref(), Some("no such file"));
+        let youki = "{\"level\":\"ERROR\",\"message\":\"no rootfs\\n\\nStack backtrace:\\n 0: main\"}\n";
+        assert_eq!(said(youki).as_deref(), Some("no rootfs"));
+        assert_eq!(said("{\"level\":\"info\",\"msg\":\"x\"}\n"), None);
     }
 }

@@ -25,6 +25,7 @@ pub(crate) mod named;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod options;
+pub(crate) mod pods;
 pub(crate) mod port;
 pub(crate) mod ps;
 pub(crate) mod pull;
@@ -81,6 +82,7 @@ async fn dispatch(global: &Global, command: Command) -> Outcome {
         Command::Create(command) => command.run(global).await,
         Command::System(command) => command.run(global).await,
         Command::Version(command) => command.run(global).await,
+        Command::Pods(command) => command.run(global).await,
         Command::Registry(command) => command.run().await,
         Command::Login(command) => command.run().await,
         Command::Logout(command) => command.run().await,
@@ -144,6 +146,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         | Command::Create(_)
         | Command::System(_)
         | Command::Version(_)
+        | Command::Pods(_)
         | Command::Registry(_)
         | Command::Login(_)
         | Command::Logout(_)

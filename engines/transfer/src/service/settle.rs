@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, NewSnapshot, Scope, Snapshotter, Tasks,
+    Leases, Namespaces, NewSnapshot, Scope, SnapshotCommit, Snapshotter, Tasks,
 };
 use berth_types::filter::Filters;
 use berth_types::{
@@ -189,6 +189,11 @@ impl Snapshotter for Snapshots {
         let (snapshotter, name, key) = (Arc::clone(&self.snapshotter), name.clone(), key.clone());
         let parent = parent.clone();
         self.changes.run(async move { snapshotter.commit_onto(&name, &key, &parent, labels).await }).await
+    }
+
+    async fn commit_all(&self, commits: Vec<SnapshotCommit>) -> Result<()> {
+        let snapshotter = Arc::clone(&self.snapshotter);
+        self.changes.run(async move { snapshotter.commit_all(commits).await }).await
     }
 
     async fn remove(&self, key: &SnapshotKey) -> Result<()> {

@@ -1,11 +1,13 @@
 //! An image's layers as snapshots.
 //!
 //! ```text
-//!   layer 0   (arrives) prepare(extract-… ⟨chain 0⟩) → apply → diff id? ─▶ commit(⟨chain 0⟩)
-//!   layer 1   (arrives) prepare(extract-… ⟨chain 1⟩) → apply → diff id? ─┄─▶ commit(⟨chain 1⟩, onto ⟨chain 0⟩)
+//!   layer 0   (comes) prepare(extract-… ⟨chain 0⟩) → apply → diff id? → (is there) ─▶ commit(⟨chain 0⟩)
+//!   layer 1   (comes) prepare(extract-… ⟨chain 1⟩) → apply → diff id? → (is there) ─┄─▶ commit(⟨chain 1⟩, onto ⟨chain 0⟩)
 //! ```
-//! Where the snapshotter lets a parent come with the commit, layers are filled at once, each as soon as its blob is
-//! there, and committed in their order. Anywhere else, and for a layer that needs what is below it, one is prepared
+//! Where the differ can, a layer is applied as its bytes come; should they break off, it is applied anew once it is
+//! there. Its snapshot is only committed when its blob is, which is verified then.
+//!
+//! Where the snapshotter lets a parent come with the commit, layers are filled at once and committed in their order. Anywhere else, and for a layer that needs what is below it, one is prepared
 //! on the other. Snapshots are named by chain id, so whatever images share is unpacked once, whoever came first; two at the same
 //! time both work and the second takes the first one's snapshot. What is committed stays: a later call goes on
 //! from there.
@@ -18,7 +20,7 @@ use berth_core::{Catalog, ContentStore, Scope, Snapshotter};
 use berth_oci::image::{PlatformMatch, chain_ids};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, SnapshotKey, SnapshotterName};
 
-pub(crate) use self::arrivals::{Arrivals, Waiting};
+pub(crate) use self::arrivals::{Arrival, Arrivals, Waiting};
 use self::work::Work;
 use crate::content;
 use crate::hold::Hold;

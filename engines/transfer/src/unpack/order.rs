@@ -1,16 +1,19 @@
 //! Layers filled at once and committed in their order.
 //!
 //! ```text
-//!   each layer   wait for its blob ─▶ turn ─▶ prepare without parent ─▶ apply ─▶ ┐
-//!                                                                                ├▶ in order: commit onto the one below
-//!                a layer that needs what is below it ────────────────────────▶ ┘            or unpack it on that one
+//!   each layer   comes ─▶ turn ─▶ prepare without parent ─▶ apply ─▶ is there ─▶ ┐
+//!                                                                                ├▶ in order: commit onto the one below,
+//!                a layer that needs what is below it ──────────────────────────▶ ┘  as many as there are; or unpack it
+//!                                                                                   on that one
 //! ```
 
 use std::collections::HashMap;
 
-use berth_types::{Error, ErrorKind, Mount, Result, SnapshotKey};
-use futures::StreamExt;
+use berth_core::SnapshotCommit;
+use berth_types::{ErrorKind, Mount, Result, SnapshotKey};
+use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::Layer;
@@ -32,6 +35,9 @@ enum Filled {
     /// It cannot be told without those below it.
     Dependent,
 }
+
+/// A layer that is to be committed, its active snapshot, and what it stands on.
+type Run<'a> = (&'a Layer, SnapshotKey, Option<SnapshotKey>);
 
 /// What came before its turn.
 type Early = HashMap<usize, Result<Filled>>;
@@ -62,24 +68,17 @@ impl Work<'_> {
 
     /// Fills a snapshot without a parent with a layer.
     async fn alone(&self, layer: &Layer, at: usize, turns: &Semaphore) -> Result<Filled> {
-        self.waiting.wait(&layer.descriptor.digest).await?;
-        // Closed once a layer has failed: then the rest is of no use.
-        let _turn = turns.acquire().await.map_err(|_| Error::cancelled("another layer has failed"))?;
-        let Some((key, mounts)) = self.prepare(layer, None).await? else { return Ok(Filled::Exists) };
-        self.report(layer).whole(State::Unpacking);
-        let mounts = if at == 0 { mounts } else { parentless(mounts) };
-        match self.apply(layer, mounts).await {
-            Ok(()) => Ok(Filled::Snapshot(key)),
-            Err(error) => {
-                self.snapshots.remove(&key).await.ok();
-                let dependent = at > 0 && error.kind() == ErrorKind::FailedPrecondition;
-                if dependent { Ok(Filled::Dependent) } else { Err(error) }
-            }
+        let place = |mounts| if at == 0 { mounts } else { parentless(mounts) };
+        match self.fill(layer, None, Some(turns), place).await {
+            Ok(Some(key)) => Ok(Filled::Snapshot(key)),
+            Ok(None) => Ok(Filled::Exists),
+            Err(error) if at > 0 && error.kind() == ErrorKind::FailedPrecondition => Ok(Filled::Dependent),
+            Err(error) => Err(error),
         }
     }
 
-    /// Commits what was filled, each on the one below it. The first failure is the answer; what is filled after it
-    /// is removed.
+    /// Commits what was filled, each on the one below it. Those that are filled while others are being committed are
+    /// committed together. The first failure is the answer; what is filled after it is removed.
     async fn in_order(
         &self,
         layers: &[Layer],
@@ -90,6 +89,9 @@ impl Work<'_> {
         let (mut next, mut early, mut failure) = (first, HashMap::new(), None);
         while let Some((at, done)) = filled.recv().await {
             early.insert(at, done);
+            while let Ok((at, done)) = filled.try_recv() {
+                early.insert(at, done);
+            }
             if failure.is_none()
                 && let Err(error) = self.advance(layers, &mut next, &mut early).await
             {
@@ -105,10 +107,26 @@ impl Work<'_> {
 
     /// Commits as far as there is something to commit. A failure further up need not wait for its turn.
     async fn advance(&self, layers: &[Layer], next: &mut usize, early: &mut Early) -> Result<()> {
+        let mut run = Vec::new();
         while let Some(done) = early.remove(next) {
-            self.place(layers, *next, done).await?;
+            let (layer, parent) = (&layers[*next], below(layers, *next));
             *next += 1;
+            match done {
+                Ok(Filled::Snapshot(key)) => run.push((layer, key, parent)),
+                Ok(Filled::Exists) => self.report(layer).whole(State::Unpacked),
+                Ok(Filled::Dependent) => {
+                    self.commit_run(std::mem::take(&mut run)).await?;
+                    self.one(layer, parent).await?;
+                    self.report(layer).whole(State::Unpacked);
+                }
+                Err(error) => {
+                    // What is below it stays for the next one who unpacks the image.
+                    self.commit_run(run).await?;
+                    return Err(error);
+                }
+            }
         }
+        self.commit_run(run).await?;
         match early.iter().find(|(_, done)| done.is_err()).map(|(at, _)| *at) {
             Some(at) => early.remove(&at).map_or(Ok(()), |done| done.map(drop)),
             None => Ok(()),
@@ -124,21 +142,28 @@ impl Work<'_> {
         }
     }
 
-    async fn place(&self, layers: &[Layer], at: usize, done: Result<Filled>) -> Result<()> {
-        let (layer, parent) = (&layers[at], below(layers, at));
-        match done? {
-            Filled::Exists => {}
-            Filled::Dependent => self.one(layer, parent).await?,
-            Filled::Snapshot(key) => {
-                let labels = reference(layer);
-                let done = match &parent {
-                    Some(parent) => self.snapshots.commit_onto(&layer.chain, &key, parent, labels).await,
-                    None => self.snapshots.commit(&layer.chain, &key, labels).await,
-                };
-                self.committed(layer, &key, done).await?;
-            }
+    /// Commits layers that follow one another.
+    async fn commit_run(&self, run: Vec<Run<'_>>) -> Result<()> {
+        if run.is_empty() {
+            return Ok(());
         }
-        self.report(layer).whole(State::Unpacked);
+        let commits = run.iter().map(|(layer, key, parent)| SnapshotCommit {
+            name: layer.chain.clone(),
+            key: key.clone(),
+            parent: parent.clone(),
+            labels: reference(layer),
+        });
+        if let Err(error) = self.snapshots.commit_all(commits.collect()).await {
+            for (_, key, _) in &run {
+                self.drop_snapshot(Some(key)).await;
+            }
+            return Err(error);
+        }
+        let notes: Vec<_> = run.iter().map(|(layer, ..)| self.note(layer).boxed()).collect();
+        try_join_all(notes).await?;
+        for (layer, ..) in run {
+            self.report(layer).whole(State::Unpacked);
+        }
         Ok(())
     }
 }

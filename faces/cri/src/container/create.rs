@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::{CONFIG, Container, LIFE, Life, ORIGIN, Origin, json};
 use crate::blocking::blocking;
+use crate::diary::Work;
 use crate::image::{Facts, Present};
 use crate::pod::Pod;
 use crate::spec::{self, Inputs, Processes, SPEC_TYPE, Volume};
@@ -65,8 +66,12 @@ impl Cri {
             return Err(failed(Error::failed_precondition(format!("pod sandbox {} is not ready", pod.id))));
         }
         let _pause = self.pause_joins().await;
+        let work =
+            pod.diary.begin(format!("CreateContainer {}", config.metadata.clone().unwrap_or_default().name));
         let mut undo = Rollback::default();
-        match self.make_container(name, &pod, &config, &mut undo).await {
+        let made = self.make_container(name, &pod, &config, &work, &mut undo).await;
+        self.conclude(&pod, &work, &made);
+        match made {
             Ok(container) => {
                 undo.commit();
                 self.tell_created(&container).await;
@@ -87,6 +92,7 @@ impl Cri {
         name: String,
         pod: &Arc<Pod>,
         config: &proto::ContainerConfig,
+        work: &Work,
         undo: &mut Rollback,
     ) -> Result<Arc<Container>> {
         let id: ContainerId = names::new_id()?.parse()?;
@@ -98,10 +104,11 @@ impl Cri {
         let root = self.config.pods.root.join("containers").join(id.as_str());
         let log = super::log::path(&pod.config.log_directory, &config.log_path)?;
 
-        let mounts = self.prepare(&id, pod, &image, undo).await?;
-        let user = self.user_of(config, &image.facts, &mounts).await?;
-        let image_mounts = self.mount_images(&id, pod, config, undo).await?;
-        let mut volumes = self.image_volumes(&root, config, &image.facts, &mounts, undo).await?;
+        let mounts = work.step("its snapshot", self.prepare(&id, pod, &image, undo)).await?;
+        let user = work.step("the image's users", self.user_of(config, &image.facts, &mounts)).await?;
+        let image_mounts = work.step("images as volumes", self.mount_images(&id, pod, config, undo)).await?;
+        let volumes = self.image_volumes(&root, config, &image.facts, &mounts, undo);
+        let mut volumes = work.step("the image's volumes", volumes).await?;
         volumes.extend(image_mounts.volumes);
         let processes = self.processes_of(pod, config).await?;
         let mut built = spec::build(&Inputs {
@@ -134,9 +141,9 @@ impl Cri {
         record.extensions.insert(ORIGIN.to_owned(), json(ORIGIN, &origin)?);
         record.extensions.insert(LIFE.to_owned(), json(LIFE, &Life::default())?);
         self.give_devices(config, &mut built).await?;
-        self.adjust(pod, &record, config, &mut built, undo).await?;
+        work.step("NRI plugins", self.adjust(pod, &record, config, &mut built, undo)).await?;
         record.spec = Some(Any::new(SPEC_TYPE, built.to_vec()));
-        let record = self.containers_store().create(record).await?;
+        let record = work.step("its record", self.containers_store().create(record)).await?;
         let (store, made) = (self.containers_store(), id.clone());
         undo.push("record", move || async move { store.delete(&made).await });
 

@@ -142,6 +142,11 @@ impl Container {
         self.life.borrow().clone()
     }
 
+    /// What a user calls it.
+    pub(crate) fn title(&self) -> String {
+        self.config.metadata.clone().unwrap_or_default().name
+    }
+
     /// Whether it runs.
     pub(crate) fn is_running(&self) -> bool {
         self.life().state() == ContainerState::ContainerRunning

@@ -10,6 +10,7 @@ use berth_proto::runtime::v1 as proto;
 
 use super::{Container, Life};
 use crate::Cri;
+use crate::diary::Work;
 use crate::time::now;
 
 /// How a container ends that could not be started, as in containerd.
@@ -47,7 +48,10 @@ impl Cri {
         }
         // Before its start: a short one has ended before that is answered.
         let started_at = now();
-        match self.run(container, &pod).await {
+        let work = pod.diary.begin(format!("StartContainer {}", container.title()));
+        let ran = self.run(container, &pod, &work).await;
+        self.conclude(&pod, &work, &ran);
+        match ran {
             Ok(pid) => {
                 let life = Life { started_at, pid, ..Life::default() };
                 container.life.send_replace(life.clone());
@@ -77,14 +81,17 @@ impl Cri {
     }
 
     /// Makes and starts the task; nothing of it is left if that fails.
-    async fn run(&self, container: &Container, pod: &crate::pod::Pod) -> Result<u32> {
+    async fn run(&self, container: &Container, pod: &crate::pod::Pod, work: &Work) -> Result<u32> {
         let snapshotter = self.catalog.snapshotter(&self.snapshotter_of(pod), &self.scope)?;
         let key: SnapshotKey = container.id.as_str().parse()?;
-        let rootfs = snapshotter.mounts(&key).await?;
-        self.remount_images(container, pod).await?;
+        let rootfs = work.step("its snapshot", snapshotter.mounts(&key)).await?;
+        work.step("images as volumes", self.remount_images(container, pod)).await?;
         let streams = self.streams(container, &pod.config.log_directory);
-        let (stdio, held) =
-            if pod.handler.is_own { (streams, Vec::new()) } else { self.relay(container, streams).await? };
+        let (stdio, held) = if pod.handler.is_own {
+            (streams, Vec::new())
+        } else {
+            work.step("its streams", self.relay(container, streams)).await?
+        };
         let request = CreateTask {
             container: container.id.clone(),
             rootfs,
@@ -94,10 +101,10 @@ impl Cri {
             runtime_path: pod.handler.runtime_path.clone(),
         };
         let tasks = self.tasks();
-        let pid = tasks.create(request).await?;
+        let pid = work.step("its task: shim and runtime", tasks.create(request)).await?;
         let started = async {
-            self.tell_start(container, pid).await?;
-            tasks.start(&container.process()).await
+            work.step("NRI plugins", self.tell_start(container, pid)).await?;
+            work.step("the start of its process", tasks.start(&container.process())).await
         };
         let started = started.await;
         drop(held);

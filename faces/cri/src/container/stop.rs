@@ -23,7 +23,12 @@ impl Cri {
             found => found?,
         };
         let patience = Duration::from_secs(u64::try_from(patience).unwrap_or_default());
-        self.end_container(&container, patience).await
+        let Ok(pod) = self.pod(&container.pod) else { return self.end_container(&container, patience).await };
+        let work = pod.diary.begin(format!("StopContainer {}", container.title()));
+        let what = format!("asked to end, killed after {patience:?}");
+        let ended = work.step(what, self.end_container(&container, patience)).await;
+        self.conclude(&pod, &work, &ended);
+        ended
     }
 
     /// The same for a container that is known. Two at a time are fine: the less patient one decides.

@@ -34,9 +34,11 @@ use berth_proto::runtime::v1 as proto;
 use berth_types::{Any, Error, Result, Sandbox, SandboxId, SandboxUpdate};
 use proto::NamespaceMode;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::Cri;
 use crate::config::Handler;
+use crate::diary::{Diary, Work};
 use crate::names;
 use crate::table::Item;
 
@@ -65,6 +67,8 @@ pub(crate) struct Pod {
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
     facts: Mutex<Facts>,
+    /// What was done for it.
+    pub(crate) diary: Diary,
     /// Held by whoever changes it.
     pub(crate) work: tokio::sync::Mutex<()>,
 }
@@ -139,6 +143,15 @@ impl Pod {
         format!("{}/{}", metadata.namespace, metadata.name)
     }
 
+    /// What identifies it to people.
+    fn identity(&self) -> serde_json::Value {
+        let metadata = self.metadata();
+        json!({
+            "id": self.id.as_str(), "namespace": metadata.namespace, "name": metadata.name,
+            "attempt": metadata.attempt,
+        })
+    }
+
     /// What identifies it to a kubelet.
     pub(crate) fn metadata(&self) -> proto::PodSandboxMetadata {
         self.config.metadata.clone().unwrap_or_default()
@@ -199,6 +212,22 @@ impl Cri {
     /// The pod that a request means.
     pub(crate) fn pod(&self, id: &str) -> Result<Arc<Pod>> {
         self.pods.find(id)
+    }
+
+    /// The end of a call for a pod: one that failed is kept beyond the pod.
+    pub(crate) fn conclude<T>(&self, pod: &Pod, work: &Work, result: &Result<T>) {
+        work.end(result);
+        if result.is_err() {
+            self.failures.keep(pod.identity(), work);
+        }
+    }
+
+    /// What only this daemon knows, for people: the pods that are being made, and the last calls that failed.
+    pub(crate) fn underway(&self) -> serde_json::Value {
+        let all = self.pods.all();
+        let making = all.iter().filter(|pod| pod.facts().stage == Stage::Making);
+        let making: Vec<_> = making.map(|pod| pod.identity()).collect();
+        json!({ "making": making, "failures": self.failures.told() })
     }
 
     /// The pods that a kubelet may know of: those that are there as a whole.

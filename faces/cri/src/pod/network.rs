@@ -57,6 +57,22 @@ fn cni(network: &Network) -> Cni {
     Cni::new(Settings { conf_dir, bin_dirs, max_conf_num, is_serial, in_process, ..Settings::default() })
 }
 
+impl Networks {
+    /// What putting a pod on its networks is called, for people.
+    pub(super) fn told(&self, pod: &Pod) -> String {
+        if pod.is_on_host_network() {
+            return "the host's network".to_owned();
+        }
+        let loaded = self.of(&pod.handler.name).networks();
+        let plugins = |network: &berth_cni::NetworkList| {
+            let kinds: Vec<&str> = network.plugins.iter().map(|plugin| plugin.kind.as_str()).collect();
+            format!("{}: {}", network.name, kinds.join(", "))
+        };
+        let networks: Vec<String> = loaded.networks.iter().map(plugins).collect();
+        format!("networks (CNI ADD {})", networks.join("; "))
+    }
+}
+
 impl Cri {
     /// Puts a pod on its networks; none for one on the host's.
     pub(super) async fn attach(&self, pod: &Arc<Pod>) -> Result<Option<OnNetwork>> {

@@ -43,7 +43,10 @@ impl Cri {
 
     async fn drop_half_made(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
         tracing::info!(pod = %pod.id, "taking down a pod that the last daemon was making");
-        self.take_down(pod).await?;
+        let work = pod.diary.begin("what the last daemon was making is taken down");
+        let down = self.take_down(pod, &work).await;
+        self.conclude(pod, &work, &down);
+        down?;
         self.erase(pod).await
     }
 

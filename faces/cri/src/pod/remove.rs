@@ -7,6 +7,7 @@ use berth_types::{ErrorKind, Result};
 use super::{Pod, Stage};
 use crate::Cri;
 use crate::blocking::blocking;
+use crate::diary::Work;
 
 impl Cri {
     /// Removes a pod with its containers, and stops it first if it has not been. Idempotent.
@@ -20,22 +21,24 @@ impl Cri {
         let work = async move {
             let _pause = cri.pause_joins().await;
             let _work = pod.work.lock().await;
-            cri.take_away(&pod)
-                .await
-                .map_err(|error| error.context(format!("cannot remove pod {}", pod.title())))?;
+            let work = pod.diary.begin("RemovePodSandbox");
+            let away = cri.take_away(&pod, &work).await;
+            cri.conclude(&pod, &work, &away);
+            away.map_err(|error| error.context(format!("cannot remove pod {}", pod.title())))?;
             Ok(String::new())
         };
         self.nursery.join(key, work).await.map(drop)
     }
 
-    async fn take_away(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
+    async fn take_away(self: &Arc<Self>, pod: &Arc<Pod>, work: &Work) -> Result<()> {
         // One that is not ready has not been taken down for that: its first process may have ended, or the machine.
-        self.take_down(pod).await?;
+        self.take_down(pod, work).await?;
         if pod.facts().stage != Stage::Stopped {
             self.change_pod(pod, |facts| facts.stage = Stage::Stopped).await?;
         }
         for container in self.containers_of(pod.id.as_str()) {
-            self.take_away_container(&container).await?;
+            work.step(format!("container {}", container.title()), self.take_away_container(&container))
+                .await?;
         }
         self.tell_removal(pod).await;
         self.erase(pod).await?;

@@ -9,6 +9,7 @@ use berth_types::{Error, Result, SandboxId};
 use super::{Facts, Pod, Stage};
 use crate::blocking::blocking;
 use crate::config::Handler;
+use crate::diary::{Diary, Work};
 use crate::{Cri, names};
 
 impl Cri {
@@ -47,8 +48,13 @@ impl Cri {
         let _pause = self.pause_joins().await;
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;
-        if let Err(error) = self.bring_up(&pod).await {
-            self.abandon(&pod).await;
+        let work = pod.diary.begin("RunPodSandbox");
+        let up = self.bring_up(&pod, &work).await;
+        if up.is_err() {
+            self.abandon(&pod, &work).await;
+        }
+        self.conclude(&pod, &work, &up);
+        if let Err(error) = up {
             return Err(error.context(format!("cannot run pod {}", pod.title())));
         }
         self.events.created(&self, &pod, pod.id.as_str());
@@ -74,6 +80,7 @@ impl Cri {
             root,
             state,
             facts: Mutex::default(),
+            diary: Diary::default(),
             work: tokio::sync::Mutex::default(),
             handler,
         };
@@ -86,19 +93,23 @@ impl Cri {
         pod
     }
 
-    async fn bring_up(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
-        self.sandboxes()?.create(pod.record()?).await?;
+    async fn bring_up(self: &Arc<Self>, pod: &Arc<Pod>, work: &Work) -> Result<()> {
+        work.step("its record", self.sandboxes()?.create(pod.record()?)).await?;
         let made = pod.clone();
-        blocking(move || {
+        let making = blocking(move || {
             made.make_files()?;
             made.make_namespaces()
-        })
-        .await?;
-        let attached = self.attach(pod).await?;
-        self.set_kernel_parameters(pod).await?;
-        let pause = if pod.needs_first_process() { Some(self.start_pause(pod).await?) } else { None };
+        });
+        work.step("files and namespaces", making).await?;
+        let attached = work.step(self.networks.told(pod), self.attach(pod)).await?;
+        work.step("kernel parameters", self.set_kernel_parameters(pod)).await?;
+        let pause = if pod.needs_first_process() {
+            Some(work.step("its first process", self.start_pause(pod)).await?)
+        } else {
+            None
+        };
         let addresses = attached.as_ref().map_or(&[][..], |attached| &attached.addresses);
-        let mut ready = self.tell_run(pod, addresses, pause).await;
+        let mut ready = work.step("NRI plugins", self.tell_run(pod, addresses, pause)).await;
         if ready.is_ok() {
             let change = |facts: &mut Facts| {
                 facts.stage = Stage::Ready;
@@ -108,7 +119,7 @@ impl Cri {
                     facts.attached = attached.result;
                 }
             };
-            ready = self.change_pod(pod, change).await;
+            ready = work.step("its record, as ready", self.change_pod(pod, change)).await;
         }
         if ready.is_err() {
             self.tell_stop(pod).await;
@@ -119,8 +130,8 @@ impl Cri {
 
     /// Takes down a pod that could not be made, and forgets it. What cannot be taken down now stays, as a pod that is
     /// not ready, for the kubelet to stop and remove.
-    async fn abandon(self: &Arc<Self>, pod: &Arc<Pod>) {
-        let gone = match self.take_down(pod).await {
+    async fn abandon(self: &Arc<Self>, pod: &Arc<Pod>, work: &Work) {
+        let gone = match self.take_down(pod, work).await {
             Ok(()) => self.erase(pod).await,
             Err(error) => Err(error),
         };

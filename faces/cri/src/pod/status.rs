@@ -63,10 +63,12 @@ impl Cri {
         verbose: bool,
     ) -> berth_types::Result<proto::PodSandboxStatusResponse> {
         let pod = self.pod(id)?;
-        let info = verbose.then(|| ("info".to_owned(), pod.info()));
+        let for_people =
+            || [("info".to_owned(), pod.info()), ("calls".to_owned(), pod.diary.told().to_string())];
+        let info = verbose.then(for_people);
         Ok(proto::PodSandboxStatusResponse {
             status: Some(pod.status()),
-            info: info.into_iter().collect::<HashMap<_, _>>(),
+            info: info.into_iter().flatten().collect::<HashMap<_, _>>(),
             containers_statuses: Vec::new(),
             timestamp: 0,
         })

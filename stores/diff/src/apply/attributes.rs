@@ -17,19 +17,27 @@ use crate::xattr;
 /// capabilities; mode last.
 ///
 /// A change of attributes is a transaction of the filesystem even if it changes nothing, and a look is not; most
-/// files of most layers are root's, which made them. Asked is the file itself: in a folder with the set-group-id
-/// bit, or below a mount that maps ids, a new one is somebody else's.
+/// files of most layers are root's, which made them, and have the mode that they were made with. Asked is the file
+/// itself: in a folder with the set-group-id bit or an access list, or below a mount that maps ids, a new one is
+/// somebody else's.
 pub(super) fn finish_open(file: BorrowedFd<'_>, member: &Member, whiteouts: &Whiteouts) -> io::Result<()> {
     let stat = rustix::fs::fstat(file)?;
+    let mut finished = Mode::from_raw_mode(stat.st_mode) == Mode::from_raw_mode(member.mode);
     if (stat.st_uid, stat.st_gid) != (member.uid, member.gid) {
+        finished = false;
         rustix::fs::fchown(file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))?;
     }
     for (name, value) in &member.xattrs {
         if is_allowed(name, whiteouts) {
+            // An access list is a mode too.
+            finished = false;
             tolerate(xattr::set(file, name, value), name)?;
         }
     }
-    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(member.mode))?)
+    if !finished {
+        rustix::fs::fchmod(file, Mode::from_raw_mode(member.mode))?;
+    }
+    Ok(())
 }
 
 /// Finishes what cannot be opened, but for its times; a symlink has no mode.

@@ -1,6 +1,7 @@
 //! Putting a layer onto a tree.
 
 mod attributes;
+mod files;
 mod ours;
 mod parents;
 mod times;
@@ -8,13 +9,13 @@ mod unpack;
 mod whiteout;
 
 use std::io::{self, BufRead};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use berth_archive::{Finished, Limits, Pipeline, PipelineError, Reader, TarError};
 use berth_sys::beneath::Root;
 use berth_types::{Error, Result};
 
 use crate::mounted::Whiteouts;
+use crate::source::{BROKEN_OFF, Wanted};
 use unpack::Unpack;
 
 /// A layer on its way into a tree.
@@ -22,8 +23,8 @@ pub(crate) struct Layer<'a> {
     /// What it is called in errors.
     pub(crate) name: &'a str,
     pub(crate) source: Box<dyn BufRead + Send>,
-    /// Set when nobody waits for the end any more.
-    pub(crate) cancelled: &'a AtomicBool,
+    /// Whether somebody waits for the end.
+    pub(crate) wanted: &'a Wanted,
     /// Whether everything has to be on disk at the end.
     pub(crate) sync: bool,
 }
@@ -47,6 +48,10 @@ enum UnpackError {
     TooMany(&'static str),
     #[error("nobody waits for the layer any more")]
     Cancelled,
+    #[error("cannot start a thread that writes files")]
+    Spawn(#[source] io::Error),
+    #[error("a thread that writes files is gone")]
+    Lost,
 }
 
 impl UnpackError {
@@ -74,8 +79,17 @@ pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Resul
             }
             UnpackError::Apart { .. } => Error::failed_precondition(text).caused_by(error),
             UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
-            UnpackError::Decode(PipelineError::Spawn(_)) => Error::resource_exhausted(text).caused_by(error),
-            UnpackError::Decode(PipelineError::Lost) => Error::internal(text).caused_by(error),
+            UnpackError::Decode(PipelineError::Spawn(_)) | UnpackError::Spawn(_) => {
+                Error::resource_exhausted(text).caused_by(error)
+            }
+            UnpackError::Decode(PipelineError::Decode(ref source)) | UnpackError::Data { ref source, .. }
+                if source.kind() == BROKEN_OFF =>
+            {
+                Error::unavailable(text).caused_by(error)
+            }
+            UnpackError::Decode(PipelineError::Lost) | UnpackError::Lost => {
+                Error::internal(text).caused_by(error)
+            }
             UnpackError::Decode(_)
             | UnpackError::Archive(_)
             | UnpackError::Data { .. }
@@ -100,7 +114,7 @@ fn unpack(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished
     let unpacked = loop {
         match reader.next_entry() {
             Ok(Some(entry)) => {
-                if layer.cancelled.load(Ordering::Relaxed) {
+                if !layer.wanted.is_so() {
                     return Err(UnpackError::Cancelled);
                 }
                 unpack.entry(&entry, &mut reader.data()).map_err(|error| unpack.missed(error))?;

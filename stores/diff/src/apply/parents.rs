@@ -73,6 +73,7 @@ impl Unpack {
         self.lowers.need(path)?;
         let entry = self.root.entry(path)?;
         self.ours.add(&self.root, &entry, path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+        self.files.take(&entry)?;
         self.ours.add_cleared(dir)?;
         let mut number = 0;
         while let Some(lower) = self.lowers.root(number)? {

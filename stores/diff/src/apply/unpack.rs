@@ -14,6 +14,7 @@ use rustix::fs::{FileType, makedev};
 
 use super::UnpackError;
 use super::attributes::{HasMode, finish_open, finish_unopened};
+use super::files::Files;
 use super::ours::Ours;
 use super::parents::Lowers;
 use super::times::{Directories, both};
@@ -27,6 +28,7 @@ pub(super) struct Unpack {
     pub(super) ours: Ours,
     pub(super) directories: Directories,
     pub(super) lowers: Lowers,
+    pub(super) files: Files,
     devices: Devices,
 }
 
@@ -57,6 +59,7 @@ impl Unpack {
         Ok(Self {
             root: Arc::new(root),
             lowers: Lowers::of(&whiteouts),
+            files: Files::new(&ours, &whiteouts),
             whiteouts,
             ours,
             directories: Directories::default(),
@@ -82,11 +85,26 @@ impl Unpack {
             _ => {}
         }
         let root = Arc::clone(&self.root);
-        let made: &mut dyn FnMut(&Path, std::os::fd::BorrowedFd<'_>) -> io::Result<()> =
-            &mut |made, dir| self.made_parent(made, dir);
-        let entry = root
-            .entry_making_parents(path_of(&path), made)
-            .map_err(|error| UnpackError::write("cannot make the folder of", &path, error))?;
+        let entry = match root.entry(path_of(&path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // What is missing may be a file that is on its way.
+                self.files.settle()?;
+                root.entry_making_parents(path_of(&path), &mut |made, dir| self.made_parent(made, dir))
+            }
+            found => found,
+        }
+        .map_err(|error| UnpackError::write("cannot make the folder of", &path, error))?;
+        let new = match whiteout {
+            None => self.files.take(&entry),
+            Some(_) => Ok(false),
+        }
+        .map_err(|error| UnpackError::write("cannot look at the folder of", &path, error))?;
+        if new && member.kind == Kind::File && self.files.add(&entry, member, data)? {
+            return Ok(());
+        }
+        if !new || matches!(member.kind, Kind::HardLink(_)) {
+            self.files.settle()?;
+        }
         match whiteout {
             Some(Whiteout::Opaque) => self
                 .white_out_all(directory_of(&path))
@@ -107,7 +125,8 @@ impl Unpack {
     }
 
     /// Sets what had to wait, and waits for the disk if asked.
-    pub(super) fn finish(self, sync: bool) -> Result<(), UnpackError> {
+    pub(super) fn finish(mut self, sync: bool) -> Result<(), UnpackError> {
+        self.files.settle()?;
         self.directories.set(&self.root)?;
         if sync {
             let synced = rustix::fs::syncfs(self.root.fd());

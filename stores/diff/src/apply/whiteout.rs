@@ -29,6 +29,7 @@ impl Unpack {
         if self.whiteouts == Whiteouts::Remove {
             return Ok(());
         }
+        self.files.take(&hidden)?;
         match hidden.create_node(FileType::CharacterDevice, 0, 0) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.white_out_below(&hidden, &folder.join(OsStr::from_bytes(name)))
@@ -61,6 +62,7 @@ impl Unpack {
         let root = Arc::clone(&self.root);
         for name in self.lowers.root_names()? {
             let hidden = root.entry(Path::new(&name))?;
+            self.files.take(&hidden)?;
             match hidden.create_node(FileType::CharacterDevice, 0, 0) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                     self.white_out_below(&hidden, Path::new(&name))?;

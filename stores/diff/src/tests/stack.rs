@@ -65,8 +65,13 @@ async fn unpack(f: &Fixture, snapshots: &dyn Snapshotter, layers: &[Descriptor])
     let mut parent: Option<String> = None;
     for (number, layer) in layers.iter().enumerate() {
         let mounts = snapshots.prepare(new("unpack", parent.as_deref())).await.unwrap();
-        let request =
-            ApplyRequest { layer: layer.clone(), mounts, payloads: Default::default(), sync: false };
+        let request = ApplyRequest {
+            layer: layer.clone(),
+            arriving: None,
+            mounts,
+            payloads: Default::default(),
+            sync: false,
+        };
         f.differ.apply(request).await.unwrap();
         let name = format!("unpacked-{number}");
         snapshots.commit(&key(&name), &key("unpack"), Labels::new()).await.unwrap();

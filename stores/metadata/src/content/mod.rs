@@ -94,6 +94,11 @@ impl ContentStore for ContentView {
         self.shared.content.reader(digest).await
     }
 
+    async fn follow(&self, reference: &IngestRef) -> Result<Arc<dyn BlobReader>> {
+        let record = self.shared.ledger.view(|read| find_ingest(read, &self.scope, reference))?;
+        self.shared.content.follow(&record.backend).await
+    }
+
     async fn ingest(&self, reference: &IngestRef) -> Result<IngestStatus> {
         let record = self.shared.ledger.view(|read| find_ingest(read, &self.scope, reference))?;
         let status = self.shared.content.ingest(&record.backend).await?;

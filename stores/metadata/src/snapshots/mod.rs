@@ -14,12 +14,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use async_trait::async_trait;
-use berth_core::{NewSnapshot, Scope, Snapshotter};
+use berth_core::{NewSnapshot, Scope, SnapshotCommit, Snapshotter};
 use berth_types::filter::Filters;
 use berth_types::{
     Error, Event, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotterName, Usage,
 };
 
+use self::commit::Existing;
 pub(crate) use self::commit::{Interrupted, finish, interrupted};
 use self::labels::{inherited, mentions_inherited, overlay};
 use crate::key::{Kind, key};
@@ -85,7 +86,8 @@ impl Snapshotter for SnapshotView {
     }
 
     async fn commit(&self, name: &SnapshotKey, key: &SnapshotKey, labels: Labels) -> Result<()> {
-        self.commit_active(name, key, labels, None).await
+        let commit = SnapshotCommit { name: name.clone(), key: key.clone(), parent: None, labels };
+        self.commit_active(vec![commit], Existing::Refused).await.map(drop)
     }
 
     async fn commit_onto(
@@ -95,7 +97,16 @@ impl Snapshotter for SnapshotView {
         parent: &SnapshotKey,
         labels: Labels,
     ) -> Result<()> {
-        self.commit_active(name, key, labels, Some(parent.clone())).await
+        let parent = Some(parent.clone());
+        let commit = SnapshotCommit { name: name.clone(), key: key.clone(), parent, labels };
+        self.commit_active(vec![commit], Existing::Refused).await.map(drop)
+    }
+
+    async fn commit_all(&self, commits: Vec<SnapshotCommit>) -> Result<()> {
+        for needless in self.commit_active(commits, Existing::Taken).await? {
+            self.remove(&needless).await?;
+        }
+        Ok(())
     }
 
     /// The backend's part is removed by the collector, after the record's removal is on disk.

@@ -6,5 +6,7 @@ mod life;
 mod logs;
 mod metrics;
 mod network;
+mod people;
 mod restart;
 mod security;
+mod sessions;

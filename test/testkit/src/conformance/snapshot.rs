@@ -32,6 +32,7 @@ pub async fn all(open: impl Fn(&Path) -> Arc<dyn Snapshotter>) {
     records::filters_choose(fixture()).await;
     records::committed_snapshots_have_no_mounts(fixture()).await;
     records::a_parent_can_come_with_the_commit(fixture()).await;
+    records::several_are_committed_at_once(fixture()).await;
     records::one_of_many_makers_of_a_name_wins(fixture()).await;
     trees::each_layer_adds_to_the_one_below(fixture()).await;
     trees::removed_files_stay_removed_above(fixture()).await;

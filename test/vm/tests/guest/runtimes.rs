@@ -31,7 +31,7 @@ fn youki_by_its_path_runs_executes_freezes_ends_and_is_a_scope() {
 fn lives(daemon: &Daemon, binary: &str) {
     let out = daemon.ok(&format!(
         "ctr=/berth/peers/debian-12/usr/bin/ctr; at='-a /run/berth/berth.sock -n other'
-             $ctr $at run -d --runc-binary {binary} --rootfs $root other /bin/sleep 1000
+             $ctr $at run -d --env PATH=/bin --runc-binary {binary} --rootfs $root other /bin/sleep 1000
              ls /run/containerd/runc/other/; $ctr $at task exec --exec-id e other /bin/echo inside
              $ctr $at task pause other; $ctr $at task ls | grep -c PAUSED; $ctr $at task resume other
              $ctr $at task kill -s KILL other; until $ctr $at task ls | grep -q STOPPED; do sleep 0.1; done
@@ -56,7 +56,7 @@ fn is_scope(daemon: &Daemon, binary: &str) {
     let runtime = if binary.is_empty() { String::new() } else { format!("--runc-binary {binary}") };
     let out = daemon.ok(&format!(
         "ctr=/berth/peers/debian-12/usr/bin/ctr; at='-a /run/berth/berth.sock -n scopes'
-             $ctr $at run -d {runtime} --runc-systemd-cgroup --cgroup berth-test.slice:berth:scoped2 \
+             $ctr $at run -d --env PATH=/bin {runtime} --runc-systemd-cgroup --cgroup berth-test.slice:berth:scoped2 \
                  --memory-limit 67108864 --rootfs $root scoped2 /bin/sleep 1000
              systemctl show berth-scoped2.scope -p Slice,ActiveState,MemoryMax | sort
              cat /sys/fs/cgroup/berth.slice/berth-test.slice/berth-scoped2.scope/memory.max

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use berth_core::Snapshotter;
+use berth_core::{SnapshotCommit, Snapshotter};
 use berth_types::filter::Filters;
 use berth_types::{ErrorKind, FieldMask, SnapshotKind};
 
@@ -244,4 +244,67 @@ pub(super) async fn a_parent_can_come_with_the_commit(f: Fixture) {
         }
     }
     f.snapshots().remove(&key("one")).await.expect("nothing builds on it any more");
+}
+
+/// Several commits are as if each was made by itself; a name that is there is taken for done.
+pub(super) async fn several_are_committed_at_once(f: Fixture) {
+    f.layer("there", "", |point| std::fs::write(point.join("there"), "0").expect("write")).await;
+    for name in ["one", "two", "again"] {
+        let parent = if name == "one" { "there" } else { "" };
+        let mounts = f.prepare(&format!("{name}-active"), parent).await.expect("prepare");
+        std::fs::write(f.mount(name, &mounts).join(name), name).expect("write");
+        f.unmount(name);
+    }
+    let commit = |name: &str, active: &str, parent: Option<&str>| SnapshotCommit {
+        name: key(name),
+        key: key(&format!("{active}-active")),
+        parent: parent.map(key),
+        labels: labels(&[]),
+    };
+    let all = |commits: Vec<SnapshotCommit>| f.snapshots().commit_all(commits);
+    let missing = vec![commit("first", "two", None), commit("second", "missing", None)];
+    let error = all(missing).await.expect_err("one of them is not there");
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    if f.snapshots().stat(&key("first")).await.is_ok() {
+        // It was done before the other one failed.
+        f.snapshots().remove(&key("first")).await.expect("remove");
+        let mounts = f.prepare("two-active", "").await.expect("prepare");
+        std::fs::write(f.mount("two", &mounts).join("two"), "two").expect("write");
+        f.unmount("two");
+    }
+    let chain = vec![
+        commit("there", "again", None),
+        commit("one", "one", Some("there")),
+        commit("two", "two", Some("one")),
+    ];
+    match all(chain.clone()).await {
+        Ok(()) => {
+            let info = f.snapshots().stat(&key("two")).await.expect("stat");
+            assert_eq!((info.kind, info.parent), (SnapshotKind::Committed, Some(key("one"))));
+            let mounts = f.view("view", "two").await.expect("view");
+            let point = f.mount("view", &mounts);
+            for (name, text) in [("there", "0"), ("one", "one"), ("two", "two")] {
+                assert_eq!(std::fs::read_to_string(point.join(name)).expect("read"), text);
+            }
+            f.unmount("view");
+            assert!(f.snapshots().usage(&key("two")).await.expect("usage").inodes >= 2);
+        }
+        // A parent cannot come with the commit.
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::NotImplemented, "{error:?}");
+            let without = SnapshotCommit { parent: None, ..chain[2].clone() };
+            let rest = if f.snapshots().stat(&key("one")).await.is_ok() {
+                vec![without]
+            } else {
+                vec![chain[0].clone(), chain[1].clone(), without]
+            };
+            all(rest).await.expect("none gets a parent");
+            for name in ["one", "two"] {
+                let kind = f.snapshots().stat(&key(name)).await.expect("stat").kind;
+                assert_eq!(kind, SnapshotKind::Committed);
+            }
+        }
+    }
+    let left = f.snapshots().stat(&key("again-active")).await.expect_err("it was needless");
+    assert_eq!(left.kind(), ErrorKind::NotFound);
 }
