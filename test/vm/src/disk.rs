@@ -44,6 +44,9 @@ pub(crate) fn make(within: &Path) -> Result<PathBuf, Missing> {
         need::that(program.is_some(), &format!("Debian's {name} (cargo xtask peers)"))?;
         fs::copy(program.unwrap_or_default(), peers.join(name)).expect("the folder takes a file");
     }
+    let crictl = programs::find("crictl");
+    need::that(crictl.is_some(), "crictl (cargo xtask peers)")?;
+    fs::copy(crictl.unwrap_or_default(), peers.join("crictl")).expect("the folder takes a file");
     // Only tests that are ignored want it.
     if let Some(youki) = programs::find("youki") {
         strip(&youki, &peers.join("youki"));

@@ -9,6 +9,7 @@
 //! The record in the store of containers holds the request, and what became of it under an extension. While a
 //! container runs, somebody waits for its end ([`exit`]); nobody else writes its exit.
 
+mod checkpoint;
 mod create;
 pub(crate) mod exec;
 mod exit;

@@ -28,7 +28,11 @@ fn tour(node: &Node, programs: &Programs) -> Vec<String> {
     };
     node.ask(|mut client| async move { client.update_pod_sandbox_resources(request).await })
         .expect("it can be updated");
-    let short = node.started(&id, &of, &container("short", &["true"])).expect("it starts");
+    let script = "while [ ! -e /go ]; do sleep 0.05; done";
+    let short = node.started(&id, &of, &container("short", &["sh", "-c", script])).expect("it starts");
+    journal.wait("PostStartContainer short");
+    // It may end before that is answered.
+    let _ = node.exec(&short, &["touch", "/go"]);
     node.ended(&short);
     journal.wait("StopContainer short");
     node.remove_container(&short).expect("it goes");

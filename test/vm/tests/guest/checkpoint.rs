@@ -239,3 +239,32 @@ fn a_terminal_comes_back_with_its_container() {
          berth rm -f typed",
     );
 }
+
+#[test]
+fn a_kubelet_gets_an_archive_of_a_container_that_goes_on() {
+    let Ok(guest) = Guest::shared() else { return };
+    let daemon = Daemon::start(guest);
+    let out = daemon.ok(
+        "crictl='/berth/peers/debian-12/usr/bin/crictl --timeout 120s -r unix:///run/berth/berth.sock -i unix:///run/berth/berth.sock'
+         rm -rf /tmp/saved; mkdir -p /tmp/saved/x; cd /tmp/saved
+         tar -C $root -c . | berth --namespace k8s.io import - saved:1 >/dev/null
+         echo '{\"metadata\": {\"name\": \"pod\", \"namespace\": \"default\", \"uid\": \"u\"}, \"log_directory\": \"/tmp/saved\",
+             \"linux\": {\"security_context\": {\"namespace_options\": {\"network\": 2}}}}' >pod.json
+         echo '{\"metadata\": {\"name\": \"main\"}, \"image\": {\"image\": \"docker.io/library/saved:1\"}, \"log_path\": \"main.log\",
+             \"command\": [\"sh\", \"-c\", \"i=0; while :; do i=$((i+1)); echo $i >/count; echo line $i; sleep 0.1; done\"],
+             \"linux\": {\"security_context\": {\"namespace_options\": {\"network\": 2, \"pid\": 1}}}}' >main.json
+         pod=$($crictl runp pod.json); id=$($crictl create --no-pull $pod main.json pod.json); $crictl start $id >/dev/null
+         beyond() { for try in $(seq 300); do n=$($crictl exec $id cat /count); test \"$n\" -gt $1 && return; sleep 0.1; done; exit 1; }
+         beyond 3; $crictl checkpoint --export /tmp/saved/saved.tar $id >/dev/null; beyond $n
+         stat -c %a saved.tar; tar -C x -xf saved.tar; cd x
+         test -s checkpoint/inventory.img; grep -c 'Dumping finished successfully' dump.log; grep -c 'line 3$' container.log
+         test $(tar -xOf rootfs-diff.tar count) -gt 3
+         python3 -c 'import json; c = json.load(open(\"config.dump\")); s = json.load(open(\"spec.dump\"))
+print(c[\"rootfsImageName\"], s[\"process\"][\"args\"][0], json.load(open(\"status.dump\"))[\"metadata\"][\"name\"])'
+         cd ..; not $crictl checkpoint --export relative.tar $id 2>/dev/null
+         $crictl stop -t 0 $id >/dev/null; not $crictl checkpoint --export /tmp/saved/late.tar $id 2>/dev/null; test ! -e late.tar
+         $crictl rmp -f $pod >/dev/null; berth --namespace k8s.io rmi saved:1 >/dev/null
+         test -z \"$(berth --namespace k8s.io ps -aq)\"",
+    );
+    assert_eq!(out, "600\n1\n1\ndocker.io/library/saved:1 sh main\n");
+}
