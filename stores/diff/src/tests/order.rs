@@ -40,7 +40,7 @@ fn tar(members: &[Entry]) -> Vec<u8> {
     let link = Entry { link: "a".to_owned(), ..Entry::new(Kind::Symlink, "link") };
     let first = Entry::new(Kind::File, "a/first");
     let all = folders.iter().chain([&link, &first]).chain(members);
-    all.fold(Tar::default(), |tar, entry| tar.entry(entry)).finish()
+    all.fold(Tar::default(), Tar::entry).finish()
 }
 
 fn seen(folder: &Path) -> Tree {
