@@ -106,7 +106,7 @@ impl Cri {
         });
         let documents = [
             ("config.dump", config.to_string().into_bytes()),
-            ("spec.dump", record.spec.map(|spec| spec.value.to_vec()).unwrap_or_default()),
+            ("spec.dump", record.spec.map(|spec| spec.value).unwrap_or_default()),
             ("status.dump", json!(status).to_string().into_bytes()),
         ];
         let (folder, log) = (folder.to_owned(), PathBuf::from(status.log_path));
