@@ -140,6 +140,16 @@ impl Subject {
         })
     }
 
+    /// The same with a snapshotter that is not the usual one.
+    pub(crate) fn import_into(&self, snapshotter: &str, archive: &std::path::Path) -> Result<Invocation> {
+        Ok(match self.kind {
+            Kind::Berth => {
+                self.berth()?.args(["--snapshotter", snapshotter, "load", "--quiet", "--input"]).arg(archive)
+            }
+            _ => self.ctr()?.args(["images", "import", "--local", "--snapshotter", snapshotter]).arg(archive),
+        })
+    }
+
     /// Fetches an image from a registry of this machine and unpacks it.
     pub(crate) fn pull(&self, reference: &str) -> Result<Invocation> {
         Ok(match self.pulls {

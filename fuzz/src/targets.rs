@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
+use berth_erofs::{Image, Layer, Nothing};
 use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_oci::runtime::Spec;
@@ -71,6 +72,25 @@ pub const TARGETS: &[Target] = &[
             "\0\0\0\0\0\0\0\0",
         ],
         run: tar,
+    },
+    Target {
+        name: "erofs-layer",
+        words: &[
+            "ustar\0",
+            ".wh.",
+            "../",
+            "/",
+            "path=",
+            "SCHILY.xattr.user.a=",
+            "GNU.sparse.map=",
+            "7777777",
+        ],
+        run: erofs_layer,
+    },
+    Target {
+        name: "erofs-image",
+        words: &["\u{1}\0\0\0", "\u{5}\0", "\u{9}\0", "\0\u{10}\0\0", ".", "..", "\u{7f}\u{7f}\u{7f}\u{7f}"],
+        run: erofs_image,
     },
     Target {
         name: "whiteout",
@@ -198,6 +218,83 @@ fn tar(input: &[u8]) {
         }
     }
     panic!("more entries than its limit");
+}
+
+/// Takes as much as a layer of this size may need, so that what claims more is an error.
+#[derive(Default)]
+struct Room(std::io::Cursor<Vec<u8>>);
+
+impl Room {
+    const BYTES: u64 = 64 << 20;
+}
+
+impl std::io::Write for Room {
+    fn write(&mut self, part: &[u8]) -> std::io::Result<usize> {
+        if self.0.position() + part.len() as u64 > Self::BYTES {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        self.0.write(part)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl std::io::Seek for Room {
+    fn seek(&mut self, to: std::io::SeekFrom) -> std::io::Result<u64> {
+        self.0.seek(to)
+    }
+}
+
+/// Whatever a layer says, the image of it can be read back, file by file.
+fn erofs_layer(input: &[u8]) {
+    let mut reader = Reader::with_limits(input, Limits { entries: 2000, ..Limits::default() });
+    let mut layer = Layer::new(Room::default(), Nothing, (0, 0)).expect("nothing is written yet");
+    while let Ok(Some(entry)) = reader.next_entry() {
+        if layer.entry(&entry, &mut reader.data()).is_err() {
+            return;
+        }
+    }
+    let Ok((room, finished)) = layer.finish([0; 16]) else { return };
+    let bytes = room.0.into_inner();
+    assert_eq!(bytes.len() as u64, finished.bytes);
+    let image = Image::open(&bytes[..]).expect("what was written can be read");
+    let mut met = std::collections::BTreeSet::new();
+    let mut waiting = vec![image.root()];
+    while let Some(number) = waiting.pop() {
+        if !met.insert(number) {
+            continue;
+        }
+        let inode = image.inode(number).expect("a name leads to a file");
+        image.xattrs(&inode).expect("its attributes are whole");
+        if inode.is_directory() {
+            let listed = image.list(&inode).expect("a directory is whole");
+            assert!(listed.is_sorted_by(|one, next| one.name < next.name), "the kernel searches for names");
+            waiting.extend(listed.iter().map(|item| item.number));
+        } else if inode.size < Room::BYTES && inode.mode & 0o170_000 != 0o020_000 {
+            image.read(&inode, &mut std::io::sink()).expect("a file's data is there");
+        }
+    }
+    assert_eq!(met.len() as u64, finished.inodes);
+}
+
+/// An image that nobody has made is read as far as it can be, and never beyond its end.
+fn erofs_image(input: &[u8]) {
+    let Ok(image) = Image::open(input) else { return };
+    let mut waiting = vec![image.root()];
+    for _ in 0..100 {
+        let Some(inode) = waiting.pop().and_then(|number| image.inode(number).ok()) else { return };
+        let _ = image.xattrs(&inode);
+        if inode.size > 1 << 20 {
+            continue;
+        }
+        if inode.is_directory() {
+            waiting.extend(image.list(&inode).unwrap_or_default().iter().map(|item| item.number));
+        } else {
+            let _ = image.read(&inode, &mut std::io::sink());
+        }
+    }
 }
 
 fn whiteout(input: &[u8]) {

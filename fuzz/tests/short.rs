@@ -39,6 +39,8 @@ fn every_target_has_a_test_here() {
             "challenge",
             "hosts",
             "tar",
+            "erofs-layer",
+            "erofs-image",
             "whiteout",
             "spdy",
             "websocket",
@@ -75,6 +77,16 @@ fn settings_of_hosts() {
 #[test]
 fn tars() {
     holds("tar");
+}
+
+#[test]
+fn layers_as_images() {
+    holds("erofs-layer");
+}
+
+#[test]
+fn images_of_others() {
+    holds("erofs-image");
 }
 
 #[test]

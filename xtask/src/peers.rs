@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "plugins", "filters", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "plugins", "filters", "erofs", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -43,6 +43,8 @@ enum Piece {
     Plugins,
     /// Debian 12's nft and iptables (iptables-nft), which those call.
     Filters,
+    /// Debian 12's fsck.erofs and its kin 1.5.
+    Erofs,
     /// crictl, built from its Go module.
     Crictl,
     /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
@@ -63,6 +65,7 @@ impl Piece {
             Self::Cni => "cni-1.1.1",
             Self::Plugins => "cni-1.9.1",
             Self::Filters => "filters-12",
+            Self::Erofs => "erofs-1.5",
             Self::Crictl => "crictl-1.36.0",
             Self::Critest => "critest-1.36.0",
             Self::Youki => "youki-0.7.0",
@@ -78,6 +81,7 @@ impl Piece {
             Self::Cni => debian::plugins(into),
             Self::Plugins => golang::plugins(cache, into),
             Self::Filters => debian::filters(into),
+            Self::Erofs => debian::erofs(into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Critest => golang::critest(cache, into),
             Self::Youki => crates::youki(into),

@@ -24,7 +24,7 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-fn image() -> Image {
+pub(super) fn image() -> Image {
     let mut noise = Noise(1);
     let mut small = Layer::new().dir("small", 0o755);
     for number in 0..8_000 {

@@ -2,6 +2,7 @@
 
 mod exec;
 mod fleet;
+mod images;
 mod import;
 mod link;
 mod memory;
@@ -34,6 +35,8 @@ pub(crate) enum Scenario {
     Restart,
     /// Import and unpacking of an image of 200 MB.
     Import,
+    /// Layers as EROFS images, beside unpacked ones.
+    Images,
     /// Pulling from a registry on loopback: many layers, a large one, many files.
     Pull,
     /// Pulling over a link that is slower than this machine.
@@ -60,6 +63,7 @@ impl Scenario {
             Self::Memory => memory::run(rounds, table),
             Self::Restart => restart::run(rounds, table),
             Self::Import => import::run(rounds, table),
+            Self::Images => images::run(rounds, table),
             Self::Pull => pull::run(rounds, table),
             Self::Link => link::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),

@@ -144,7 +144,7 @@ pub(super) fn large_layer(name: String, mebibytes: usize) -> Image {
     Image::new(&name).layer(layer).cmd(&["/nothing"])
 }
 
-fn many_files(name: String) -> Image {
+pub(super) fn many_files(name: String) -> Image {
     let mut noise = Noise(3);
     let mut layer = Layer::new();
     for number in 0..100_000 {

@@ -71,7 +71,7 @@ pub(crate) struct Global {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
     /// The snapshotter [default: overlayfs; or BERTH_SNAPSHOTTER]
-    #[arg(long, value_name = "NAME", visible_alias = "storage-driver")]
+    #[arg(long, value_name = "NAME", visible_alias = "storage-driver", global = true)]
     pub(crate) snapshotter: Option<String>,
     /// The folder of names, logs and volumes [default: /var/lib/berth/workload; or BERTH_DATA_ROOT]
     #[arg(long, value_name = "FOLDER")]
@@ -194,6 +194,9 @@ pub(crate) enum Command {
     /// Namespaces
     #[command(subcommand)]
     Namespace(namespace::Namespace),
+    /// Snapshots
+    #[command(subcommand)]
+    Snapshot(snapshot::Snapshot),
     /// Write a script that completes commands in a shell
     Completion(completion::Completion),
     /// The low-level runtime, with runc's commands

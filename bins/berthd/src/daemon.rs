@@ -251,7 +251,15 @@ fn sharing(config: &Config) -> Result<Sharing> {
 fn differs(config: &Config) -> Result<Differs> {
     let mut remote = proxy::differs(config);
     let diff = &config.plugins.diff;
-    let order = diff.default.iter().map(|name| match name.as_str() {
+    let mut order = Vec::new();
+    for name in &diff.default {
+        // containerd's differ for images is part of ours, which knows a snapshot of them by its folder.
+        let name = if name == "erofs" { "walking" } else { name };
+        if !order.contains(&name) {
+            order.push(name);
+        }
+    }
+    let order = order.into_iter().map(|name| match name {
         "walking" => Ok(DifferSource::Walking),
         name => remote.remove(name).map(DifferSource::Remote).with_context(|| {
             format!("needed differ not loaded: {name}; walking and [proxy_plugins] are there")

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use berth_core::Snapshotter;
 use berth_oci::image::host_platform;
-use berth_snapshot::{OpenError, native, overlayfs};
+use berth_snapshot::{OpenError, erofs, native, overlayfs};
 use berth_types::{PluginInfo, PluginState, SnapshotterName};
 
 use crate::config::Config;
@@ -82,7 +82,12 @@ impl<T: ?Sized> Set<T> {
 /// Every snapshotter that there may be.
 pub(crate) fn snapshotters(config: &Config) -> Set<dyn Snapshotter> {
     let (native, overlay) = (config.plugins.native.clone(), config.plugins.overlayfs.clone());
+    let images = config.plugins.erofs.clone();
     let own = Set::new("io.containerd.snapshotter.v1")
+        .with("erofs", |root| {
+            let folder = folder(root, &images.root_path);
+            local(folder, erofs::open(root, images), erofs::capabilities())
+        })
         .with("native", |root| {
             let folder = folder(root, &native.root_path);
             local(folder, native::open(root, native), Vec::new())

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use berth_client::Client;
 use berth_core::{Catalog, Scope};
+use berth_types::PluginState;
 use testkit::conformance::content::{self, Labelling};
 use testkit::conformance::records::{self, Records};
 use testkit::conformance::snapshot;
-use testkit::{Daemon, Kind};
+use testkit::{Daemon, Kind, need};
 
 /// Every check has a folder of its own; the tag in its path serves as a namespace.
 fn scope(folder: &Path) -> Scope {
@@ -37,11 +38,23 @@ fn content_is_a_content_store() {
 #[test]
 fn snapshots_are_a_snapshotter() {
     on_berthd(async |client| {
-        for name in ["native", "overlayfs"] {
+        for name in ["erofs", "native", "overlayfs"] {
+            if name == "erofs" && !has(&client, name).await {
+                continue;
+            }
             let name = name.parse().unwrap();
             snapshot::all(|folder| client.snapshotter(&name, &scope(folder)).unwrap()).await;
         }
     });
+}
+
+/// Whether the daemon has the snapshotter on this machine.
+async fn has(client: &Client, name: &str) -> bool {
+    let filter = format!("type==io.containerd.snapshotter.v1,id=={name}");
+    let plugins = client.introspection().plugins(&[filter]).await.unwrap();
+    let ready = plugins.iter().any(|plugin| plugin.state == PluginState::Ready);
+    need::that(ready, &format!("the snapshotter {name} ({:?})", plugins.first().map(|plugin| &plugin.state)))
+        .is_ok()
 }
 
 #[test]

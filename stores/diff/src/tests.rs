@@ -18,6 +18,7 @@ use crate::Walking;
 mod apply;
 mod arriving;
 mod compare;
+mod erofs;
 mod hostile;
 mod order;
 mod overlay;

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use berth_archive::Finished;
 use berth_core::{ApplyRequest, BlobReader, CompareRequest, ContentStore, Differ};
 use berth_oci::image::media;
-use berth_types::{Descriptor, Error, ErrorKind, IngestRef, Result};
+use berth_types::{Descriptor, Error, ErrorKind, IngestRef, Mount, Result};
 use tokio::runtime::Handle;
 
+use crate::apply::image::{self, Place};
 use crate::apply::{self, Layer};
 use crate::compare;
 use crate::mounted;
@@ -49,16 +51,18 @@ impl Differ for Walking {
         let (wants, wanted) = Wanted::channel();
         let source = Source::new(blob, Handle::current(), wanted.clone());
         let processors = Arc::clone(&self.processors);
+        let native = image::native(&request.layer.media_type).map(str::to_owned);
+        let plain = native.clone().unwrap_or_else(|| media::OCI_LAYER.to_owned());
         let work = move || {
             let name = request.layer.digest.to_string();
             let chain = processor::chain(&processors, &request.layer.media_type)?;
             let source = processor::through(source, &chain, &request.payloads)?;
             let layer = Layer { name: &name, source, wanted: &wanted, sync: request.sync };
-            mounted::for_writing(&request.mounts, |root, whiteouts| apply::apply(layer, root, whiteouts))
+            apply_to(layer, &request.mounts, native.is_some())
         };
         let finished = blocking(work).await?;
         drop(wants);
-        Ok(Descriptor::new(media::OCI_LAYER, finished.digest, finished.size))
+        Ok(Descriptor::new(plain, finished.digest, finished.size))
     }
 
     async fn compare(&self, request: CompareRequest) -> Result<Descriptor> {
@@ -81,6 +85,19 @@ impl Walking {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// Puts a layer where the mounts say: into the folder or overlay that they are, or as the image of an erofs snapshot.
+fn apply_to(layer: Layer<'_>, mounts: &[Mount], is_image: bool) -> Result<Finished> {
+    match Place::of(mounts)? {
+        Some(place) if is_image => image::apply_native(layer, &place),
+        Some(place) => image::apply(layer, &place),
+        None if is_image => Err(Error::not_implemented(format!(
+            "layer {} is an EROFS image, which only a snapshot of the erofs snapshotter can take",
+            layer.name
+        ))),
+        None => mounted::for_writing(mounts, |root, whiteouts| apply::apply(layer, root, whiteouts)),
     }
 }
 
@@ -108,7 +125,7 @@ pub(crate) fn check_layer(media_type: &str) -> Result<()> {
         | "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip" => suffix.is_empty(),
         _ => false,
     };
-    if known {
+    if known || image::native(media_type).is_some() {
         return Ok(());
     }
     Err(Error::not_implemented(format!("{media_type:?} is not a layer that can be unpacked")))

@@ -25,7 +25,7 @@ pub(crate) fn all(file: BorrowedFd<'_>) -> io::Result<Vec<(CString, Vec<u8>)>> {
 pub(crate) fn names(file: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut list = Vec::new();
     loop {
-        let length = match rustix::fs::flistxattr(file, &mut [0_u8; 0][..]) {
+        let length = match rustix::fs::flistxattr_query(file) {
             Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
             Ok(length) => length,
             Err(error) => return Err(error.into()),

@@ -47,11 +47,33 @@ pub(crate) trait Shape: Send + Sync + 'static {
     /// Fills the folder of a new snapshot.
     fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()>;
 
+    /// Makes what the mounts name, if it does not stay by itself. Blocking, and idempotent.
+    fn bring_up(&self, _trees: &Trees, _place: &Place<'_>) -> Result<()> {
+        Ok(())
+    }
+
     /// How to mount it.
     fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount>;
 
     /// The tree whose usage is the snapshot's.
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf;
+
+    /// What a snapshot takes.
+    fn measure(&self, trees: &Trees, id: u64) -> io::Result<Usage> {
+        usage::measure(&self.tree(trees, id))
+    }
+
+    /// Makes what is kept of an active snapshot once it is committed. The commit may still fail, and the snapshot be
+    /// written to and committed again.
+    fn seal(&self, _trees: &Trees, _id: u64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Frees what a snapshot needed while it was active: its commit cannot fail any more.
+    fn committed(&self, _trees: &Trees, _id: u64) {}
+
+    /// Ends what [`Shape::bring_up`] made: the snapshot is gone, and its folder goes soon. Idempotent.
+    fn take_down(&self, _trees: &Trees, _id: u64) {}
 
     /// Whether a tree holds nothing of its parents', so that they can be given to it when it is committed.
     fn rebases(&self) -> bool {
@@ -135,7 +157,13 @@ impl<S: Shape> Inner<S> {
         validate_labels(&new.labels)?;
         let labels = new.labels.clone();
         let mut ticket = self.records().reserve(new, kind)?;
-        let made = self.make_tree(&mut ticket, kind, &labels).and_then(|()| self.records().admit(&ticket));
+        let made = self
+            .make_tree(&mut ticket, kind, &labels)
+            .and_then(|()| {
+                let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
+                self.shape.bring_up(&self.trees, &place)
+            })
+            .and_then(|()| self.records().admit(&ticket));
         if let Err(error) = made {
             // The name is free again only when the folder is gone, or a cleanup could meet a successor's.
             self.remove_tree(ticket.id);
@@ -143,6 +171,22 @@ impl<S: Shape> Inner<S> {
             return Err(error);
         }
         let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
+        Ok(self.shape.mounts(&self.trees, &place))
+    }
+
+    fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>> {
+        let (record, parents) = {
+            let records = self.records();
+            let record = records.record(key)?;
+            if record.kind == SnapshotKind::Committed {
+                return Err(Error::failed_precondition(format!(
+                    "snapshot {key} is neither active nor a view"
+                )));
+            }
+            (record.clone(), records.chain(record.parent.as_ref())?)
+        };
+        let place = Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels };
+        self.shape.bring_up(&self.trees, &place)?;
         Ok(self.shape.mounts(&self.trees, &place))
     }
 
@@ -177,7 +221,9 @@ impl<S: Shape> Inner<S> {
             records.journal()
         };
         let flushed = journal.and_then(|journal| journal.sync_data());
-        flushed.map_err(|error| Error::io("cannot flush the records of snapshots", error))
+        flushed.map_err(|error| Error::io("cannot flush the records of snapshots", error))?;
+        ids.iter().for_each(|id| self.shape.committed(&self.trees, *id));
+        Ok(())
     }
 
     /// Commits those whose names are free; the others' active snapshots go.
@@ -192,8 +238,9 @@ impl<S: Shape> Inner<S> {
         needless.iter().try_for_each(|commit| self.remove(&commit.key))
     }
 
-    /// Measures trees while everything in them goes to disk.
+    /// Seals trees, and measures them while everything in them goes to disk.
     fn settle(&self, ids: &[u64]) -> Result<Vec<Usage>> {
+        ids.iter().try_for_each(|id| self.shape.seal(&self.trees, *id))?;
         let (flushed, usages) = std::thread::scope(|scope| {
             let flush = scope.spawn(|| self.trees.sync());
             let usages: Result<Vec<Usage>> = ids.iter().map(|id| self.measure(*id)).collect();
@@ -229,12 +276,13 @@ impl<S: Shape> Inner<S> {
     }
 
     fn measure(&self, id: u64) -> Result<Usage> {
-        let tree = self.shape.tree(&self.trees, id);
-        usage::measure(&tree).map_err(|error| Error::io(format!("cannot measure {}", tree.display()), error))
+        let failed = |error| Error::io(format!("cannot measure {}", self.trees.path(id).display()), error);
+        self.shape.measure(&self.trees, id).map_err(failed)
     }
 
     fn remove(&self, key: &SnapshotKey) -> Result<()> {
         let id = self.records().remove(key)?;
+        self.shape.take_down(&self.trees, id);
         match self.removal {
             Removal::Now => self.remove_tree(id),
             Removal::AtCleanup => self.removed().push(id),
@@ -245,6 +293,7 @@ impl<S: Shape> Inner<S> {
     /// Removes a folder that no record names. The snapshot is gone for everybody already, so that a failure
     /// only leaves files for the next cleanup.
     fn remove_tree(&self, id: u64) {
+        self.shape.take_down(&self.trees, id);
         if let Err(error) = self.trees.remove(id) {
             tracing::warn!(id, %error, "cannot remove the files of a snapshot");
             self.removed().push(id);
@@ -324,14 +373,8 @@ impl<S: Shape> Snapshotter for Local<S> {
     }
 
     async fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>> {
-        let records = self.0.records();
-        let record = records.record(key)?;
-        if record.kind == SnapshotKind::Committed {
-            return Err(Error::failed_precondition(format!("snapshot {key} is neither active nor a view")));
-        }
-        let parents = records.chain(record.parent.as_ref())?;
-        let place = Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels };
-        Ok(self.0.shape.mounts(&self.0.trees, &place))
+        let key = key.clone();
+        self.blocking(move |inner| inner.mounts(&key)).await
     }
 
     async fn prepare(&self, new: NewSnapshot) -> Result<Vec<Mount>> {

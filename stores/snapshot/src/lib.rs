@@ -1,19 +1,19 @@
 //! Snapshotters that keep their trees in local folders.
 //!
 //! [`overlayfs`] gives each snapshot a folder of its own and lets the kernel lay them over one
-//! another; [`native`] copies the parent, for filesystems that cannot do that. Both answer mounts as
-//! containerd's do and share everything else: the records, their journal, the folders, removal.
+//! another; [`erofs`] does the same with committed layers that are images; [`native`] copies the parent, for filesystems
+//! that can do neither. All answer mounts as containerd's do and share everything else: the records, their journal, the folders, removal.
 //!
 //! ```text
 //!   ROOT/journal         one line for each change of the records
-//!   ROOT/snapshots/N     the tree of snapshot N: for overlayfs fs/ and work/, for native the tree itself
+//!   ROOT/snapshots/N     the tree of snapshot N: for overlayfs and erofs fs/ and work/, for native the tree itself
 //! ```
 //! A change is true once its line is written. Lines of snapshots that are still being written aren't
 //! flushed to the disk, because a power cut ends whoever writes them; a commit flushes the tree first
 //! and its line after. Folders that no line names are swept away by
 //! [`cleanup`](berth_core::Snapshotter::cleanup), whether a removal or a crash left them.
 //!
-//! Nothing here mounts (but to find out once whether overlayfs works), knows namespaces, or follows a
+//! Nothing here mounts (but the images of [`erofs`], and to find out once what works), knows namespaces, or follows a
 //! link in a tree. The daemon's metadata store is the caller.
 
 mod backend;
@@ -24,6 +24,7 @@ mod records;
 mod trees;
 mod usage;
 
+pub mod erofs;
 pub mod native;
 pub mod overlayfs;
 

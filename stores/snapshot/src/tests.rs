@@ -8,8 +8,9 @@ use berth_types::filter::Filters;
 use berth_types::{ErrorKind, Labels, Mount, SnapshotKey};
 use testkit::{Scratch, conformance, need};
 
-use crate::{OpenError, native, overlayfs};
+use crate::{OpenError, erofs, native, overlayfs};
 
+mod images;
 mod model;
 
 fn overlay(root: &Path) -> Arc<dyn Snapshotter> {
@@ -87,6 +88,28 @@ async fn native_mounts_are_containerds_word_for_word() {
     assert_eq!(words(&mounts), format!("bind {tree}/2 rbind,rw"));
     let mounts = snapshots.view(new("v", "one")).await.unwrap();
     assert_eq!(words(&mounts), format!("bind {tree}/1 rbind,ro"));
+}
+
+#[tokio::test]
+async fn a_copy_has_the_extended_attributes_of_its_parent() {
+    let scratch = Scratch::new();
+    let snapshots = copies(&scratch.path("root"));
+    snapshots.prepare(new("layer", "")).await.unwrap();
+    let tree = scratch.path("root/snapshots/1");
+    fs::create_dir(tree.join("dir")).unwrap();
+    fs::write(tree.join("file"), "").unwrap();
+    let none = rustix::fs::XattrFlags::empty();
+    for name in ["dir", "file"] {
+        rustix::fs::setxattr(tree.join(name), "user.of", name.as_bytes(), none).unwrap();
+    }
+    snapshots.commit(&key("base"), &key("layer"), Labels::new()).await.unwrap();
+    snapshots.prepare(new("copy", "base")).await.unwrap();
+    for name in ["dir", "file"] {
+        let mut value = [0; 100];
+        let length =
+            rustix::fs::getxattr(scratch.path("root/snapshots/2").join(name), "user.of", &mut value[..]);
+        assert_eq!(&value[..length.unwrap()], name.as_bytes());
+    }
 }
 
 #[tokio::test]

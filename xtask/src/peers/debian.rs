@@ -50,25 +50,41 @@ const FILTERS: [&str; 14] = [
 /// The programs of packet filters: `into/bin` holds one for each name, which finds its libraries beside it.
 pub(crate) fn filters(into: &Path) -> Result<()> {
     packages(&FILTERS, into)?;
-    let bin = into.join("bin");
-    fs::create_dir_all(&bin)?;
     for (name, program) in [
-        ("nft", "nft"),
-        ("iptables", "xtables-nft-multi iptables"),
-        ("ip6tables", "xtables-nft-multi ip6tables"),
-        ("iptables-save", "xtables-nft-multi iptables-save"),
+        ("nft", "sbin/nft"),
+        ("iptables", "sbin/xtables-nft-multi iptables"),
+        ("ip6tables", "sbin/xtables-nft-multi ip6tables"),
+        ("iptables-save", "sbin/xtables-nft-multi iptables-save"),
     ] {
-        let text = format!(
-            "#!/bin/sh\n\
-             here=${{0%/*}}/..\n\
-             export LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu\n\
-             export XTABLES_LIBDIR=$here/usr/lib/x86_64-linux-gnu/xtables\n\
-             exec $here/usr/sbin/{program} \"$@\"\n"
-        );
-        fs::write(bin.join(name), text)?;
-        fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755))?;
+        wrapper(into, name, program)?;
     }
     Ok(())
+}
+
+/// What the programs of erofs-utils consist of.
+const EROFS: [&str; 4] = ["erofs-utils", "liblz4-1", "libselinux1", "libpcre2-8-0"];
+
+/// The programs of erofs-utils, in the same way.
+pub(crate) fn erofs(into: &Path) -> Result<()> {
+    packages(&EROFS, into)?;
+    ["fsck.erofs", "mkfs.erofs", "dump.erofs"]
+        .iter()
+        .try_for_each(|name| wrapper(into, name, &format!("bin/{name}")))
+}
+
+/// Makes `into/bin/NAME`, which runs a program below `into/usr` with its own libraries.
+fn wrapper(into: &Path, name: &str, program: &str) -> Result<()> {
+    let bin = into.join("bin");
+    fs::create_dir_all(&bin)?;
+    let text = format!(
+        "#!/bin/sh\n\
+         here=${{0%/*}}/..\n\
+         export LD_LIBRARY_PATH=$here/usr/lib/x86_64-linux-gnu:$here/lib/x86_64-linux-gnu\n\
+         export XTABLES_LIBDIR=$here/usr/lib/x86_64-linux-gnu/xtables\n\
+         exec $here/usr/{program} \"$@\"\n"
+    );
+    fs::write(bin.join(name), text)?;
+    fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).map_err(Into::into)
 }
 
 /// Downloads packages and unpacks them under `into`, without what they depend on.

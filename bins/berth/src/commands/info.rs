@@ -1,5 +1,6 @@
 //! `info`: the daemon and the host.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -30,13 +31,14 @@ impl Info {
         let count = |status: Status| rows.iter().filter(|row| row.status == status).count();
         let images =
             context.client.images(context.scope()).list(&berth_types::filter::Filters::default()).await?;
-        let snapshotters: Vec<String> = introspection
-            .plugins(&["type==io.containerd.snapshotter.v1".to_owned()])
-            .await?
-            .into_iter()
-            .filter(|plugin| plugin.state == PluginState::Ready)
-            .map(|plugin| plugin.id)
-            .collect();
+        let (mut snapshotters, mut without) = (Vec::new(), BTreeMap::new());
+        for plugin in introspection.plugins(&["type==io.containerd.snapshotter.v1".to_owned()]).await? {
+            match plugin.state {
+                PluginState::Ready => snapshotters.push(plugin.id),
+                PluginState::Skipped(why) => drop(without.insert(plugin.id, why)),
+                PluginState::Failed(why) => drop(without.insert(plugin.id, format!("failed: {why}"))),
+            }
+        }
         let host = rustix::system::uname();
         let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
         let memory: u64 = memory
@@ -53,6 +55,7 @@ impl Info {
             "Images": images.len(),
             "Driver": context.place.snapshotter.as_str(),
             "Snapshotters": snapshotters,
+            "SnapshottersWithout": without,
             "Namespace": context.place.namespace.as_str(),
             "Address": context.place.address,
             "DataRoot": context.place.home,
@@ -121,6 +124,11 @@ fn shown(document: &Value, memory: u64) -> String {
         ("Data Root", "DataRoot"),
     ] {
         let _ = writeln!(lines, " {title}: {}", text(key));
+        if key == "Snapshotters" {
+            for (name, why) in document["SnapshottersWithout"].as_object().into_iter().flatten() {
+                let _ = writeln!(lines, "  without {name}: {}", why.as_str().unwrap_or_default());
+            }
+        }
     }
     let _ = writeln!(lines, " Total Memory: {}", human::binary_size(memory));
     lines

@@ -36,6 +36,7 @@ pub(crate) mod rm;
 pub(crate) mod rmi;
 pub(crate) mod run;
 pub(crate) mod save;
+pub(crate) mod snapshot;
 pub(crate) mod source;
 pub(crate) mod start;
 pub(crate) mod stats;
@@ -141,6 +142,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         Command::Volume(command) => command.run(context).await,
         Command::Network(command) => command.run(context).await,
         Command::Namespace(command) => command.run(context).await,
+        Command::Snapshot(command) => command.run(context).await,
         Command::InternalReaper => crate::reaper::run(context).await,
         Command::Run(_)
         | Command::Create(_)

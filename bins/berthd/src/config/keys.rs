@@ -51,7 +51,7 @@ const PLUGIN_DIR: &str = "plugin_dir";
 const SCHED_CORE: &str = "sched_core";
 
 /// Plugins of containerd whose tables berthd keeps and does not read, or whose name tells it something.
-const KEPT: [&str; 31] = [
+const KEPT: [&str; 30] = [
     "io.containerd.content.v1.content",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -78,7 +78,6 @@ const KEPT: [&str; 31] = [
     "io.containerd.snapshotter.v1.blockfile",
     "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
-    "io.containerd.snapshotter.v1.erofs",
     "io.containerd.snapshotter.v1.overlaybd",
     "io.containerd.snapshotter.v1.zfs",
     "io.containerd.streaming.v1.manager",

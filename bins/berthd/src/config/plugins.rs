@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_snapshot::{native, overlayfs};
+use berth_snapshot::{erofs, native, overlayfs};
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
@@ -37,6 +37,8 @@ pub(crate) struct Plugins {
     pub(crate) diff: DiffService,
     #[serde(rename = "io.containerd.shim.v1.manager")]
     pub(crate) shim: Shim,
+    #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
+    pub(crate) erofs: erofs::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.native")]
     pub(crate) native: native::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.overlayfs")]
@@ -194,6 +196,7 @@ impl Plugins {
             ttrpc: TtrpcServer::default(),
             diff: DiffService::default(),
             shim: Shim::default(),
+            erofs: erofs::Config::default(),
             native: native::Config::default(),
             overlayfs: overlayfs::Config::default(),
             transfer: TransferLocal::default(),

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod files;
+pub(crate) mod image;
 mod ours;
 mod parents;
 mod times;
@@ -10,7 +11,8 @@ mod whiteout;
 
 use std::io::{self, BufRead};
 
-use berth_archive::{Finished, Limits, Pipeline, PipelineError, Reader, TarError};
+use berth_archive::{Chunks, Data, Entry, Finished, Limits, Pipeline, PipelineError, Reader, TarError};
+use berth_erofs::ErofsError;
 use berth_sys::beneath::Root;
 use berth_types::{Error, Result};
 
@@ -46,6 +48,10 @@ enum UnpackError {
     Apart { path: String },
     #[error("the layer has too many {0}")]
     TooMany(&'static str),
+    #[error("the layer cannot be an EROFS image")]
+    Image(#[from] ErofsError),
+    #[error("the layer is no EROFS image as it says")]
+    NoImage(#[source] berth_erofs::ImageError),
     #[error("nobody waits for the layer any more")]
     Cancelled,
     #[error("cannot start a thread that writes files")]
@@ -64,38 +70,63 @@ impl UnpackError {
     }
 }
 
+/// What takes the members of a layer.
+trait Target {
+    /// Takes one.
+    fn entry(&mut self, entry: &Entry, data: &mut Data<'_, Chunks>) -> Result<(), UnpackError>;
+
+    /// Takes the end of the layer.
+    fn finish(self, layer: &Finished, sync: bool) -> Result<(), UnpackError>;
+}
+
 /// Unpacks a layer into `root` and tells what it was.
 pub(crate) fn apply(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished> {
     let name = layer.name;
-    unpack(layer, root, whiteouts).map_err(|error| {
-        let text = format!("cannot apply layer {name}");
-        match error {
-            UnpackError::Write { ref source, .. } => {
-                let kind = Error::io(String::new(), kind(source)).kind();
-                Error::new(kind, text).caused_by(error)
-            }
-            UnpackError::Archive(TarError::Limit { .. }) | UnpackError::TooMany(_) => {
-                Error::resource_exhausted(text).caused_by(error)
-            }
-            UnpackError::Apart { .. } => Error::failed_precondition(text).caused_by(error),
-            UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
-            UnpackError::Decode(PipelineError::Spawn(_)) | UnpackError::Spawn(_) => {
-                Error::resource_exhausted(text).caused_by(error)
-            }
-            UnpackError::Decode(PipelineError::Decode(ref source)) | UnpackError::Data { ref source, .. }
-                if source.kind() == BROKEN_OFF =>
-            {
-                Error::unavailable(text).caused_by(error)
-            }
-            UnpackError::Decode(PipelineError::Lost) | UnpackError::Lost => {
-                Error::internal(text).caused_by(error)
-            }
-            UnpackError::Decode(_)
-            | UnpackError::Archive(_)
-            | UnpackError::Data { .. }
-            | UnpackError::Whiteout { .. } => Error::invalid_argument(text).caused_by(error),
+    let unpacked = Unpack::new(root, whiteouts).and_then(|target| unpack(layer, target));
+    unpacked.map_err(|error| refusal(name, error))
+}
+
+/// The error that a client gets.
+fn refusal(name: &str, error: UnpackError) -> Error {
+    let text = format!("cannot apply layer {name}");
+    match error {
+        UnpackError::Write { ref source, .. } => {
+            let kind = Error::io(String::new(), kind(source)).kind();
+            Error::new(kind, text).caused_by(error)
         }
-    })
+        // Whoever gives the data may have broken off, in whatever it was to be written into.
+        UnpackError::Image(ErofsError::Data { ref source, .. }) if source.kind() == BROKEN_OFF => {
+            Error::unavailable(text).caused_by(error)
+        }
+        UnpackError::Image(ErofsError::Write(ref source) | ErofsError::Below { ref source, .. }) => {
+            let kind = Error::io(String::new(), kind(source)).kind();
+            Error::new(kind, text).caused_by(error)
+        }
+        UnpackError::Archive(TarError::Limit { .. })
+        | UnpackError::TooMany(_)
+        | UnpackError::Image(ErofsError::TooMany(_) | ErofsError::TooLarge) => {
+            Error::resource_exhausted(text).caused_by(error)
+        }
+        UnpackError::Apart { .. } => Error::failed_precondition(text).caused_by(error),
+        UnpackError::Cancelled => Error::cancelled(text).caused_by(error),
+        UnpackError::Decode(PipelineError::Spawn(_)) | UnpackError::Spawn(_) => {
+            Error::resource_exhausted(text).caused_by(error)
+        }
+        UnpackError::Decode(PipelineError::Decode(ref source)) | UnpackError::Data { ref source, .. }
+            if source.kind() == BROKEN_OFF =>
+        {
+            Error::unavailable(text).caused_by(error)
+        }
+        UnpackError::Decode(PipelineError::Lost) | UnpackError::Lost => {
+            Error::internal(text).caused_by(error)
+        }
+        UnpackError::Decode(_)
+        | UnpackError::Archive(_)
+        | UnpackError::Data { .. }
+        | UnpackError::Image(_)
+        | UnpackError::NoImage(_)
+        | UnpackError::Whiteout { .. } => Error::invalid_argument(text).caused_by(error),
+    }
 }
 
 /// The same kind of error, to be told apart from its text.
@@ -106,18 +137,17 @@ fn kind(error: &io::Error) -> io::Error {
     }
 }
 
-fn unpack(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished, UnpackError> {
+fn unpack(layer: Layer<'_>, mut target: impl Target) -> Result<Finished, UnpackError> {
     let limits = Limits::default();
     let (pipeline, chunks) = Pipeline::start(layer.source, limits)?;
     let mut reader = Reader::with_limits(chunks, limits);
-    let mut unpack = Unpack::new(root, whiteouts)?;
     let unpacked = loop {
         match reader.next_entry() {
             Ok(Some(entry)) => {
                 if !layer.wanted.is_so() {
                     return Err(UnpackError::Cancelled);
                 }
-                unpack.entry(&entry, &mut reader.data()).map_err(|error| unpack.missed(error))?;
+                target.entry(&entry, &mut reader.data())?;
             }
             Ok(None) => break reader.finish(),
             Err(error) => break Err(error),
@@ -133,6 +163,6 @@ fn unpack(layer: Layer<'_>, root: Root, whiteouts: Whiteouts) -> Result<Finished
         Err(error) => return Err(UnpackError::Archive(error)),
     }
     let finished = pipeline.finish()?;
-    unpack.finish(layer.sync)?;
+    target.finish(&finished, layer.sync)?;
     Ok(finished)
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -20,16 +20,16 @@ use crate::mounted::{Apart, Whiteouts};
 use crate::xattr;
 
 /// The folders below an upper one, nearest first, each opened when first needed.
-pub(super) struct Lowers {
+pub(crate) struct Lowers {
     paths: Vec<PathBuf>,
     opened: Vec<Root>,
     apart: Apart,
     /// What needed them when they were not known.
-    pub(super) missed: Option<PathBuf>,
+    pub(crate) missed: Option<PathBuf>,
 }
 
 impl Lowers {
-    pub(super) fn of(whiteouts: &Whiteouts) -> Self {
+    pub(crate) fn of(whiteouts: &Whiteouts) -> Self {
         let (paths, apart) = match whiteouts {
             Whiteouts::Overlay { lowers, apart, .. } => (lowers.clone(), *apart),
             Whiteouts::Remove => (Vec::new(), Apart::No),
@@ -38,7 +38,7 @@ impl Lowers {
     }
 
     /// Fails where the folders are not known and nothing may be guessed.
-    pub(super) fn need(&mut self, path: &Path) -> io::Result<()> {
+    pub(crate) fn need(&mut self, path: &Path) -> io::Result<()> {
         if self.apart != Apart::Refuse {
             return Ok(());
         }
@@ -56,8 +56,33 @@ impl Lowers {
         Ok(self.opened.get(number))
     }
 
+    /// The directory at `path` in the nearest folder that has something there; none if that is no directory, or a mark
+    /// that nothing is.
+    pub(crate) fn directory(&mut self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        let mut number = 0;
+        while let Some(lower) = self.root(number)? {
+            number += 1;
+            if let Ok(entry) = lower.entry(path)
+                && let Ok(Some(stat)) = entry.stat_if_present()
+                && is_mark(&stat)
+            {
+                return Ok(None);
+            }
+            match lower.open_file(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
+                Ok(found) => return Ok(Some(found)),
+                Err(error) => match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => {}
+                    // A file of that name hides what is further below.
+                    Some(Errno::NOTDIR | Errno::LOOP) => return Ok(None),
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(None)
+    }
+
     /// Every name that one of the folders has at its top.
-    pub(super) fn root_names(&mut self) -> io::Result<BTreeSet<OsString>> {
+    pub(crate) fn root_names(&mut self) -> io::Result<BTreeSet<OsString>> {
         let (mut names, mut number) = (BTreeSet::new(), 0);
         while let Some(lower) = self.root(number)? {
             names.extend(lower.entry(Path::new(""))?.read_dir()?);
@@ -75,31 +100,9 @@ impl Unpack {
         self.ours.add(&self.root, &entry, path.as_os_str().as_bytes()).map_err(io::Error::other)?;
         self.files.take(&entry)?;
         self.ours.add_cleared(dir)?;
-        let mut number = 0;
-        while let Some(lower) = self.lowers.root(number)? {
-            number += 1;
-            if let Ok(entry) = lower.entry(path)
-                && let Ok(Some(stat)) = entry.stat_if_present()
-                && is_mark(&stat)
-            {
-                return Ok(());
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-            match lower.open_file(path, flags, Mode::empty()) {
-                Ok(from) => {
-                    let times = copy_attributes(from.as_fd(), dir)?;
-                    let added = self.directories.add(path.as_os_str().as_bytes(), times);
-                    return added.map_err(io::Error::other);
-                }
-                Err(error) => match Errno::from_io_error(&error) {
-                    Some(Errno::NOENT) => {}
-                    // A file of that name hides what is further below.
-                    Some(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
-                    _ => return Err(error),
-                },
-            }
-        }
-        Ok(())
+        let Some(from) = self.lowers.directory(path)? else { return Ok(()) };
+        let times = copy_attributes(from.as_fd(), dir)?;
+        self.directories.add(path.as_os_str().as_bytes(), times).map_err(io::Error::other)
     }
 }
 

@@ -8,17 +8,17 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use berth_archive::{Entry as Member, Kind, Whiteout, clean, parent};
+use berth_archive::{Chunks, Data, Entry as Member, Finished, Kind, Whiteout, clean, parent};
 use berth_sys::beneath::{Entry, Root};
 use rustix::fs::{FileType, makedev};
 
-use super::UnpackError;
 use super::attributes::{HasMode, finish_open, finish_unopened};
 use super::files::Files;
 use super::ours::Ours;
 use super::parents::Lowers;
 use super::times::{Directories, both};
 use super::whiteout::{directory_of, is_mark};
+use super::{Target, UnpackError};
 use crate::mounted::{Whiteouts, in_user_namespace};
 
 /// A tree with a part of a layer in it.
@@ -68,7 +68,7 @@ impl Unpack {
     }
 
     /// Writes one member with its data.
-    pub(super) fn entry(&mut self, member: &Member, data: &mut impl BufRead) -> Result<(), UnpackError> {
+    fn member(&mut self, member: &Member, data: &mut impl BufRead) -> Result<(), UnpackError> {
         let path = clean(&member.path);
         let (_, name) = parent(&path);
         let device = matches!(member.kind, Kind::CharDevice { .. } | Kind::BlockDevice { .. });
@@ -117,23 +117,11 @@ impl Unpack {
     }
 
     /// The error as it is, or that the layers below were needed.
-    pub(super) fn missed(&self, error: UnpackError) -> UnpackError {
+    fn missed(&self, error: UnpackError) -> UnpackError {
         match &self.lowers.missed {
             Some(path) => UnpackError::Apart { path: path.display().to_string() },
             None => error,
         }
-    }
-
-    /// Sets what had to wait, and waits for the disk if asked.
-    pub(super) fn finish(mut self, sync: bool) -> Result<(), UnpackError> {
-        self.files.settle()?;
-        self.directories.set(&self.root)?;
-        if sync {
-            let synced = rustix::fs::syncfs(self.root.fd());
-            synced
-                .map_err(|error| UnpackError::write("cannot flush the filesystem of", b"/", error.into()))?;
-        }
-        Ok(())
     }
 
     fn write(
@@ -242,6 +230,24 @@ impl Unpack {
         make(entry, create)?;
         finish_unopened(entry, member, &self.whiteouts, has_mode)?;
         entry.set_times(&both(member.mtime))
+    }
+}
+
+impl Target for Unpack {
+    fn entry(&mut self, entry: &Member, data: &mut Data<'_, Chunks>) -> Result<(), UnpackError> {
+        self.member(entry, data).map_err(|error| self.missed(error))
+    }
+
+    /// Sets what had to wait, and waits for the disk if asked.
+    fn finish(mut self, _layer: &Finished, sync: bool) -> Result<(), UnpackError> {
+        self.files.settle()?;
+        self.directories.set(&self.root)?;
+        if sync {
+            let synced = rustix::fs::syncfs(self.root.fd());
+            synced
+                .map_err(|error| UnpackError::write("cannot flush the filesystem of", b"/", error.into()))?;
+        }
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use testkit::{Invocation, need};
 use super::{Fixture, bind, compress, mount};
 
 /// A tree with one of everything.
-fn menagerie(at: &Path) {
+pub(super) fn menagerie(at: &Path) {
     fs::create_dir_all(at.join("dir/deep/deeper")).unwrap();
     fs::write(at.join("dir/file"), "hello").unwrap();
     fs::write(at.join("empty"), "").unwrap();
@@ -57,7 +57,7 @@ fn menagerie(at: &Path) {
     }
 }
 
-fn pack(at: &Path, to: &Path, options: &[&str]) -> Vec<u8> {
+pub(super) fn pack(at: &Path, to: &Path, options: &[&str]) -> Vec<u8> {
     Invocation::new("tar")
         .args(["--xattrs", "--xattrs-include=*", "--format=posix", "--numeric-owner"])
         .args(options)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use berth_core::{ApplyRequest, CompareRequest, Differ, NewSnapshot, Snapshotter};
 use berth_oci::image::media;
-use berth_snapshot::{native, overlayfs};
+use berth_snapshot::{erofs, native, overlayfs};
 use berth_types::{Descriptor, Labels, SnapshotKey};
 use proptest::prelude::*;
 use testkit::need;
@@ -99,6 +99,14 @@ async fn check(f: &Fixture, memory: &Path, stack: &[Vec<(u8, u8, u8)>]) {
     let third = native::open(&memory.join("third"), native::Config::default()).unwrap();
     let top = unpack(f, &*third, &layers).await;
     seen(&*third, &top, &point).await.assert_same(&expected, "unpacked by native");
+    if let Ok(fourth) = erofs::open(&memory.join("fourth"), erofs::Config::default()) {
+        let top = unpack(f, &*fourth, &layers).await;
+        seen(&*fourth, &top, &point).await.assert_same(&expected, "written as images");
+        for number in (0..layers.len()).rev() {
+            fourth.remove(&key(&format!("unpacked-{number}"))).await.unwrap();
+        }
+        fourth.cleanup().await.unwrap();
+    }
 }
 
 proptest! {

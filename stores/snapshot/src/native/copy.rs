@@ -19,6 +19,9 @@ const DIRECTORY: OFlags = OPEN.union(OFlags::RDONLY).union(OFlags::DIRECTORY);
 /// Both trees hold a directory open for each level; one that is deeper is refused, not followed.
 const MAX_DEPTH: usize = 400;
 
+/// The largest value of one extended attribute (the kernel's `XATTR_SIZE_MAX`) and of the list of names.
+const XATTR_MAX: usize = 65_536;
+
 /// Copies what is in the committed tree `from` into `to`, and `from`'s own owner, mode and times.
 ///
 /// Nobody writes to a committed tree, and no link in it is followed.
@@ -201,21 +204,22 @@ fn xattrs(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-fn read_xattrs(
+/// All extended attributes, by name; what may not be read, or is gone meanwhile, is left out.
+pub(crate) fn read_xattrs(
     list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
     get: impl Fn(&CString, &mut [u8]) -> Result<usize, Errno>,
 ) -> io::Result<Vec<(CString, Vec<u8>)>> {
-    let length = match list(&mut []) {
+    // As many as there can be: an empty list asks nothing, for rustix answers 0 to it since 1.1.5.
+    let mut names = vec![0; XATTR_MAX];
+    let length = match list(&mut names) {
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         Ok(length) => length,
         Err(error) => return Err(error.into()),
     };
-    let mut names = vec![0; length];
-    let length = list(&mut names)?;
     let mut found = Vec::new();
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let name = CString::new(name)?;
-        let mut value = vec![0; 65_536];
+        let mut value = vec![0; XATTR_MAX];
         match get(&name, &mut value) {
             Ok(length) => {
                 value.truncate(length);

@@ -4,6 +4,8 @@
 
 mod copy;
 
+pub(crate) use copy::read_xattrs;
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -6,6 +6,8 @@
 
 mod probe;
 
+pub(crate) use probe::{in_user_namespace, maps_ids, supported};
+
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

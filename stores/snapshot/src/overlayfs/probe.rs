@@ -17,7 +17,7 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Tries an overlay of two layers on the filesystem of `root`. It is never attached anywhere, so
 /// nobody sees it and it goes away by itself.
-pub(super) fn supported(root: &Path) -> Result<(), OpenError> {
+pub(crate) fn supported(root: &Path) -> Result<(), OpenError> {
     let failed = |error| {
         let text = "cannot try an overlay; the folder has to exist and be writable".to_owned();
         OpenError::failed(root, berth_types::Error::io(text, error))
@@ -93,7 +93,7 @@ fn mount_and_drop(folder: &Path, flush: Flush) -> io::Result<()> {
 }
 
 /// Whether overlays can stand on layers with mapped ids (Linux 5.19).
-pub(super) fn maps_ids() -> bool {
+pub(crate) fn maps_ids() -> bool {
     kernel() >= (5, 19)
 }
 
@@ -108,7 +108,7 @@ pub(super) fn knows_index() -> bool {
     Path::new("/sys/module/overlay/parameters/index").exists()
 }
 
-pub(super) fn in_user_namespace() -> bool {
+pub(crate) fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let numbers: Vec<&str> = map.split_whitespace().collect();
     !map.is_empty() && numbers != ["0", "0", "4294967295"]

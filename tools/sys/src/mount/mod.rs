@@ -1,7 +1,8 @@
 //! Mounts as containerd's API describes them: kind, source, target below the root, option words.
 //!
 //! `mount_all` and `unmount_all` are all that snapshot users need: overlay with any number of
-//! layers, bind, loop and id-mapped mounts behave as containerd's do. They act in the caller's
+//! layers, bind, loop and id-mapped mounts behave as containerd's do, but that an EROFS image needs no loop device
+//! where the kernel can do without. They act in the caller's
 //! mount namespace and block; nothing here reads a container's files.
 
 pub mod attributes;
@@ -214,6 +215,13 @@ fn perform(mount: &Mount, point: &Path, mut options: Options) -> io::Result<()> 
     let data = std::ffi::CString::new(options.data.join(","))?;
     if data.as_bytes().len() >= 4096 {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    if options.looped && mount.kind == "erofs" {
+        match rustix::mount::mount(&*mount.source, point, "erofs", options.flags, data.as_c_str()) {
+            // Kernels before 6.12 mount block devices only.
+            Err(Errno::NOTBLK) => {}
+            done => return Ok(done?),
+        }
     }
     let device = options.looped.then(|| attach(mount, &options)).transpose()?;
     let source = device.as_ref().map_or(Path::new(&mount.source), |d| &d.path);

@@ -1,0 +1,187 @@
+//! Layers of erofs snapshots: not unpacked, but written as one image.
+//!
+//! Such a snapshot is known by the file `.erofslayer` beside its upper folder, as in containerd. The image appears
+//! beside it, whole, as `layer.erofs`. A layer that is an EROFS image already becomes that file as it is; the kernel
+//! that mounts it is what reads it, so an image is as trusted as a kernel module's input, which the documentation says.
+
+use std::fs::{self, File};
+use std::io::{self, BufRead, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use berth_archive::{Chunks, Data, Entry, Finished, Limits, Pipeline, Time};
+use berth_erofs::{Attributes, Below, ErofsError, Image, ImageError};
+use berth_types::{Error, Mount, Result};
+
+use super::parents::Lowers;
+use super::unpack::path_of;
+use super::{Layer, Target, UnpackError, refusal, unpack};
+use crate::mounted::{Access, Overlay, Whiteouts, bound};
+use crate::xattr;
+
+/// The beginning of the types of layers that are images.
+const MEDIA_TYPE: &str = "application/vnd.erofs.layer";
+
+/// The name of a snapshot's image.
+const IMAGE: &str = "layer.erofs";
+
+/// The type that a layer has which is an image by itself, without how it is compressed.
+pub(crate) fn native(media_type: &str) -> Option<&str> {
+    let (base, suffix) = media_type.split_once('+').unwrap_or((media_type, ""));
+    (base.starts_with(MEDIA_TYPE) && matches!(suffix, "" | "zstd")).then_some(base)
+}
+
+/// A snapshot that takes an image.
+pub(crate) struct Place {
+    image: PathBuf,
+    tree: PathBuf,
+    whiteouts: Whiteouts,
+}
+
+impl Place {
+    /// Finds the snapshot that a list of mounts is of; none if it is of another kind, or has files of its own already,
+    /// which an image would not have.
+    pub(crate) fn of(mounts: &[Mount]) -> Result<Option<Self>> {
+        let (tree, whiteouts) = match (bound(mounts), Overlay::of(mounts)) {
+            (Some((tree, Access::Write)), _) => (tree.to_owned(), Whiteouts::Remove),
+            (None, Some(Overlay { upper: Some(upper), lowers, apart, user_xattrs: false, .. })) => {
+                (upper, Whiteouts::Overlay { prefix: "trusted.overlay.", lowers, apart })
+            }
+            _ => return Ok(None),
+        };
+        let Some(folder) = tree.parent().filter(|folder| folder.join(".erofslayer").is_file()) else {
+            return Ok(None);
+        };
+        let failed = |error| Error::io(format!("cannot look at {}", folder.display()), error);
+        if fs::read_dir(&tree).map_err(failed)?.next().is_some() {
+            return Ok(None);
+        }
+        let image = folder.join(IMAGE);
+        if fs::exists(&image).map_err(failed)? {
+            return Err(Error::failed_precondition(format!(
+                "{} has a layer already: commit it, and apply the next one to a snapshot on top",
+                folder.display()
+            )));
+        }
+        Ok(Some(Self { image, tree, whiteouts }))
+    }
+
+    /// Writes the image, and takes it away again if that fails.
+    fn write<T>(
+        &self,
+        sync: bool,
+        work: impl FnOnce(File) -> Result<T, UnpackError>,
+    ) -> Result<T, UnpackError> {
+        let part = self.image.with_extension("part");
+        let failed = |source| UnpackError::Image(ErofsError::Write(source));
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&part);
+        let file = file.map_err(failed)?;
+        let written = file.try_clone().map_err(failed).and_then(work).and_then(|done| {
+            if sync {
+                file.sync_all().map_err(failed)?;
+            }
+            fs::rename(&part, &self.image).map_err(failed)?;
+            Ok(done)
+        });
+        written.inspect_err(|_| drop(fs::remove_file(&part)))
+    }
+}
+
+/// Writes a layer as the image of a snapshot and tells what it was.
+pub(crate) fn apply(layer: Layer<'_>, place: &Place) -> Result<Finished> {
+    let (name, sync) = (layer.name, layer.sync);
+    let written = place.write(sync, |file| {
+        let whose =
+            fs::metadata(&place.tree).map_err(|error| UnpackError::write("cannot look at", b"/", error))?;
+        let under = Under(Lowers::of(&place.whiteouts), place.whiteouts != Whiteouts::Remove);
+        unpack(layer, berth_erofs::Layer::new(file, under, (whose.uid(), whose.gid()))?)
+    });
+    written.map_err(|error| refusal(name, error))
+}
+
+/// Takes a layer that is an image by itself.
+pub(crate) fn apply_native(layer: Layer<'_>, place: &Place) -> Result<Finished> {
+    let (name, sync) = (layer.name, layer.sync);
+    place.write(sync, |file| copy(layer, file)).map_err(|error| refusal(name, error))
+}
+
+fn copy(layer: Layer<'_>, mut file: File) -> Result<Finished, UnpackError> {
+    let (pipeline, mut chunks) = Pipeline::start(layer.source, Limits::default())?;
+    let failed = |source| UnpackError::Image(ErofsError::Write(source));
+    loop {
+        if !layer.wanted.is_so() {
+            return Err(UnpackError::Cancelled);
+        }
+        let length = match chunks.fill_buf() {
+            Ok([]) => break,
+            Ok(part) => file.write_all(part).map(|()| part.len()).map_err(failed)?,
+            // The decoder says why its stream broke off.
+            Err(source) => {
+                drop(chunks);
+                pipeline.finish()?;
+                return Err(UnpackError::data(b"/", source));
+            }
+        };
+        chunks.consume(length);
+    }
+    drop(chunks);
+    match Image::open(file) {
+        // The kernel reads more of them than we do.
+        Ok(_) | Err(ImageError::Unknown(_)) => Ok(pipeline.finish()?),
+        Err(error) => Err(UnpackError::NoImage(error)),
+    }
+}
+
+/// The layers below, as the one above sees them.
+struct Under(Lowers, bool);
+
+impl Below for Under {
+    fn is_anything(&self) -> bool {
+        self.1
+    }
+
+    fn directory(&mut self, path: &[u8]) -> io::Result<Option<Attributes>> {
+        let path = path_of(path);
+        self.0.need(path)?;
+        let Some(found) = self.0.directory(path)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&found)?;
+        let xattrs = xattr::all(found.as_fd())?;
+        Ok(Some(Attributes {
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Time { seconds: stat.st_mtime, nanos: stat.st_mtime_nsec as u32 },
+            xattrs: xattrs.into_iter().map(|(name, value)| (name.into_bytes(), value)).collect(),
+        }))
+    }
+
+    fn root_names(&mut self) -> io::Result<Vec<Vec<u8>>> {
+        self.0.need(Path::new("/"))?;
+        let names = self.0.root_names()?;
+        Ok(names.into_iter().map(|name| name.as_bytes().to_vec()).collect())
+    }
+}
+
+impl Target for berth_erofs::Layer<File, Under> {
+    fn entry(&mut self, entry: &Entry, data: &mut Data<'_, Chunks>) -> Result<(), UnpackError> {
+        self.entry(entry, data).map_err(|error| match &self.below().0.missed {
+            Some(path) => UnpackError::Apart { path: path.display().to_string() },
+            None => error.into(),
+        })
+    }
+
+    fn finish(self, layer: &Finished, _sync: bool) -> Result<(), UnpackError> {
+        // The same layer has the same name wherever it is written.
+        let mut uuid = [0; 16];
+        for (byte, pair) in uuid.iter_mut().zip(layer.digest.hex().as_bytes().chunks_exact(2)) {
+            *byte = std::str::from_utf8(pair)
+                .ok()
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                .unwrap_or(0);
+        }
+        self.finish(uuid)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,318 @@
+//! Snapshots whose committed layers are EROFS images, read-only files beneath an overlay.
+//!
+//! ```text
+//!   N/.erofslayer    an active snapshot of this kind, for the differ, which puts a whole layer there as an image
+//!   N/fs, N/work     what is written to an active snapshot; of a committed one, where its image is mounted
+//!   N/layer.erofs    the image: from the differ, or made of fs by the commit
+//!   N/sealed.erofs   an image that a commit has made and that is not committed yet
+//!   N/applied        where the image of a snapshot that is still active is mounted, if somebody asks for its mounts
+//! ```
+//! That is containerd's layout, and so are the words of the mounts, with one difference: containerd 2.3 answers an
+//! erofs mount for each layer and an overlay with places in its options to be filled in, which only a client with a
+//! mount manager understands. Here the snapshotter mounts each image itself, once, when the first snapshot on top asks
+//! for it, so that any client can mount the answer. What is mounted stays when the daemon ends and is found again.
+//!
+//! An image is mounted as the file that it is where the kernel can (Linux 6.12), else by a loop device.
+
+mod convert;
+mod layers;
+mod probe;
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use berth_core::Snapshotter;
+use berth_sys::beneath::Owner;
+use berth_types::{Error, Mount, Result, SnapshotKind, Usage};
+use rustix::fs::{AtFlags, CWD};
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Local, Place, Removal, Shape};
+use crate::mapping;
+use crate::open::OpenError;
+use crate::trees::{Trees, give, make_dir};
+use crate::usage;
+
+/// berth's own word beside containerd's `rebase`, see [`crate::overlayfs`].
+const APART: &str = "berth.apart";
+
+const IMAGE: &str = "layer.erofs";
+const SEALED: &str = "sealed.erofs";
+
+/// `[plugins."io.containerd.snapshotter.v1.erofs"]`, with containerd's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where snapshots are kept instead of the daemon's folder; empty means there.
+    pub root_path: PathBuf,
+    /// More options for overlay mounts.
+    pub ovl_mount_options: Vec<String>,
+    /// Whether images are sealed with fs-verity. Not here yet: true is refused.
+    pub enable_fsverity: bool,
+    /// Whether committed images are made immutable, so that nobody removes or changes them by accident.
+    pub set_immutable: bool,
+    /// The size of a writable layer that is a block device. Not here yet: anything is refused.
+    pub default_size: String,
+    /// Whether images are checked with dm-verity: `auto`, `off`, or `on`, which is not here yet and refused.
+    pub dmverity_mode: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            root_path: PathBuf::new(),
+            ovl_mount_options: Vec::new(),
+            enable_fsverity: false,
+            set_immutable: false,
+            default_size: String::new(),
+            dmverity_mode: "auto".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// What is asked for and cannot be had.
+    fn refused(&self) -> Option<String> {
+        let not_yet = |key: &str| format!("berth does not have {key} yet: remove it from the configuration");
+        if self.enable_fsverity {
+            return Some(not_yet("enable_fsverity"));
+        }
+        if !self.default_size.is_empty() {
+            return Some(not_yet("default_size"));
+        }
+        match &*self.dmverity_mode {
+            "" | "auto" | "off" => None,
+            "on" => Some(not_yet("dmverity_mode = \"on\"")),
+            other => Some(format!("dmverity_mode {other:?} is none of auto, on and off")),
+        }
+    }
+}
+
+/// Opens the snapshots below `root`.
+///
+/// `Skipped` where the kernel has no EROFS or refuses an overlay on that filesystem, which are tried once. Blocking.
+pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
+    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
+    let root = std::path::absolute(root)
+        .map_err(|error| OpenError::failed(root, Error::io("cannot tell the folder's full path", error)))?;
+    if let Some(why) = config.refused() {
+        return Err(OpenError::failed(root, Error::invalid_argument(why)));
+    }
+    crate::overlayfs::supported(&root)?;
+    probe::supported(&root)?;
+    let shape = Erofs {
+        options: config.ovl_mount_options,
+        remap: crate::overlayfs::maps_ids(),
+        immutable: config.set_immutable,
+        mounting: Mutex::default(),
+    };
+    Ok(Arc::new(Local::open(&root, shape, Removal::AtCleanup)?))
+}
+
+/// What introspection tells clients about this snapshotter on this machine.
+pub fn capabilities() -> Vec<&'static str> {
+    let remap = crate::overlayfs::maps_ids().then_some("remap-ids");
+    ["only-remap-ids"].into_iter().chain(remap).chain(["rebase", APART]).collect()
+}
+
+struct Erofs {
+    options: Vec<String>,
+    remap: bool,
+    immutable: bool,
+    /// Held by who looks whether an image is in its place and mounted, and sees to it.
+    mounting: Mutex<()>,
+}
+
+/// Where the parts of a snapshot are.
+struct Parts(PathBuf);
+
+impl Parts {
+    fn of(trees: &Trees, id: u64) -> Self {
+        Self(trees.path(id))
+    }
+
+    fn tree(&self) -> PathBuf {
+        self.0.join("fs")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.join(IMAGE)
+    }
+
+    fn sealed(&self) -> PathBuf {
+        self.0.join(SEALED)
+    }
+
+    fn applied(&self) -> PathBuf {
+        self.0.join("applied")
+    }
+}
+
+impl Erofs {
+    /// Who owns the root of the new tree: root of the user namespace, or who owns the parent's.
+    fn owner(trees: &Trees, place: &Place<'_>) -> Result<Option<Owner>> {
+        if let Some(root) = mapping::root(place.labels)? {
+            return Ok(Some(root));
+        }
+        let Some(parent) = place.parents.first() else { return Ok(None) };
+        // The folder below the mounted image has the owner of its root.
+        let path = Parts::of(trees, *parent).tree();
+        let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| {
+            Error::io(format!("cannot look at the parent's tree {}", path.display()), error.into())
+        })?;
+        Ok(Some(Owner { uid: stat.st_uid, gid: stat.st_gid }))
+    }
+
+    /// The image that a differ has put into an active snapshot.
+    fn applied(place: &Place<'_>, parts: &Parts) -> Option<PathBuf> {
+        (place.kind == SnapshotKind::Active && parts.image().exists()).then(|| parts.applied())
+    }
+}
+
+impl Shape for Erofs {
+    fn has_folder(&self, _place: &Place<'_>) -> bool {
+        true
+    }
+
+    fn folder_mode(&self) -> u32 {
+        0o700
+    }
+
+    fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()> {
+        let owner = Self::owner(trees, place)?;
+        let fill = || {
+            let tree = make_dir(folder, "fs", 0o755)?;
+            if let Some(owner) = owner.filter(|owner| *owner != Owner { uid: 0, gid: 0 }) {
+                give(&tree, owner)?;
+            }
+            if place.kind == SnapshotKind::Active {
+                make_dir(folder, "work", 0o711)?;
+                fs::write(trees.path(place.id).join(".erofslayer"), "")?;
+            }
+            Ok(())
+        };
+        fill().map_err(|error| Error::io(format!("cannot fill {}", trees.path(place.id).display()), error))
+    }
+
+    fn bring_up(&self, trees: &Trees, place: &Place<'_>) -> Result<()> {
+        let _alone = self.alone();
+        let own = Parts::of(trees, place.id);
+        if let Some(point) = Self::applied(place, &own) {
+            layers::mount(&own.image(), &point)?;
+        }
+        // A view of one layer is its image, which the client mounts.
+        let by_client = place.kind == SnapshotKind::View && place.parents.len() == 1;
+        place.parents.iter().try_for_each(|id| {
+            let parts = Parts::of(trees, *id);
+            publish(&parts)?;
+            if by_client { Ok(()) } else { layers::mount(&parts.image(), &parts.tree()) }
+        })
+    }
+
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
+        let own = Parts::of(trees, place.id);
+        let writable = place.kind == SnapshotKind::Active;
+        let applied = Self::applied(place, &own);
+        let text = |path: PathBuf| path.to_string_lossy().into_owned();
+        match place.parents {
+            [] if applied.is_none() => {
+                let access = if writable { "rw" } else { "ro" };
+                return vec![mount("bind", text(own.tree()), vec![access.into(), "rbind".into()])];
+            }
+            [only] if !writable => {
+                let image = text(Parts::of(trees, *only).image());
+                return vec![mount("erofs", image, vec!["ro".into(), "loop".into()])];
+            }
+            _ => {}
+        }
+        let mut options = if self.remap { mapping::options(place.labels) } else { Vec::new() };
+        if writable {
+            options.push(format!("workdir={}", text(own.0.join("work"))));
+            options.push(format!("upperdir={}", text(own.tree())));
+        }
+        let below = place.parents.iter().map(|id| Parts::of(trees, *id).tree());
+        let lowers: Vec<String> = applied.into_iter().chain(below).map(text).collect();
+        options.push(format!("lowerdir={}", lowers.join(":")));
+        options.extend_from_slice(&self.options);
+        vec![mount("overlay", "overlay".to_owned(), options)]
+    }
+
+    fn tree(&self, trees: &Trees, id: u64) -> PathBuf {
+        Parts::of(trees, id).tree()
+    }
+
+    fn measure(&self, trees: &Trees, id: u64) -> io::Result<Usage> {
+        let parts = Parts::of(trees, id);
+        if let Some(usage) = layers::measure(&parts.image())? {
+            return Ok(usage);
+        }
+        let tree = usage::measure(&parts.tree())?;
+        let size = layers::measure(&parts.sealed())?.map_or(tree.size, |sealed| sealed.size);
+        Ok(Usage { size, ..tree })
+    }
+
+    fn seal(&self, trees: &Trees, id: u64) -> Result<()> {
+        let parts = Parts::of(trees, id);
+        let failed = |error| Error::io(format!("cannot look at {}", parts.0.display()), error);
+        if !fs::exists(parts.image()).map_err(failed)? {
+            return convert::tree(&parts.tree(), &parts.sealed());
+        }
+        if fs::read_dir(parts.tree()).map_err(failed)?.next().is_some() {
+            let text = "a layer was applied to the snapshot and files were written to it as well: apply to one, commit it, and write to another one on top";
+            return Err(Error::failed_precondition(text));
+        }
+        Ok(())
+    }
+
+    fn committed(&self, trees: &Trees, id: u64) {
+        let _alone = self.alone();
+        let parts = Parts::of(trees, id);
+        if let Err(error) = publish(&parts) {
+            // Tried again by whoever needs the image.
+            tracing::warn!(id, error = error.chain(), "cannot put the image of a snapshot in its place");
+        }
+        if self.immutable
+            && let Err(error) = layers::make_immutable(&parts.image())
+        {
+            tracing::warn!(id, %error, "cannot make the image of a snapshot immutable");
+        }
+    }
+
+    fn take_down(&self, trees: &Trees, id: u64) {
+        let _alone = self.alone();
+        let parts = Parts::of(trees, id);
+        for point in [parts.tree(), parts.applied()] {
+            if let Err(error) = layers::unmount(&point) {
+                tracing::warn!(id, error = error.chain(), "cannot unmount the image of a removed snapshot");
+            }
+        }
+        layers::make_mutable(&parts.image());
+    }
+
+    fn rebases(&self) -> bool {
+        true
+    }
+}
+
+impl Erofs {
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.mounting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives the image of a committed snapshot its name, if it doesn't have it yet, and frees what it was made of.
+fn publish(parts: &Parts) -> Result<()> {
+    let failed = |error| Error::io(format!("cannot publish {}", parts.image().display()), error);
+    match fs::rename(parts.sealed(), parts.image()) {
+        Ok(()) => convert::empty(&parts.tree()).map_err(failed),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn mount(kind: &str, source: String, options: Vec<String>) -> Mount {
+    Mount { kind: kind.to_owned(), source, target: String::new(), options }
+}

@@ -1,0 +1,182 @@
+//! Snapshots whose committed layers are EROFS images.
+
+use std::os::unix::fs::FileTypeExt;
+
+use berth_sys::mount::{info, mount_all, unmount_all};
+use testkit::tree::Tree;
+
+use super::*;
+
+fn erofs(root: &Path) -> Arc<dyn Snapshotter> {
+    erofs::open(root, erofs::Config::default()).unwrap()
+}
+
+/// Whether this machine can do it; the probe says why not.
+fn needed() -> Result<(), need::Missing> {
+    need::root()?;
+    let scratch = Scratch::new();
+    let opened = erofs::open(&scratch.path("root"), erofs::Config::default());
+    need::that(
+        opened.is_ok(),
+        &format!("EROFS ({})", opened.err().map(|e| e.to_string()).unwrap_or_default()),
+    )
+}
+
+/// Mounts below a folder.
+fn mounted(folder: &Path) -> Vec<(String, String)> {
+    let beneath = info::own().unwrap().into_iter().filter(|mount| mount.point.starts_with(folder));
+    beneath.map(|mount| (mount.kind, mount.source.to_string_lossy().into_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erofs_is_a_snapshotter() {
+    let Ok(()) = needed() else { return };
+    conformance::snapshot::all(erofs).await;
+    conformance::snapshot::reopening(erofs).await;
+}
+
+#[tokio::test]
+async fn mounts_of_images_are_ones_that_any_client_can_mount() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let config = erofs::Config { ovl_mount_options: vec!["index=off".into()], ..Default::default() };
+    let snapshots = erofs::open(&scratch.path("root"), config).unwrap();
+    let tree = scratch.path("root/snapshots").display().to_string();
+    let s = &*snapshots;
+    let mounts = s.prepare(new("first", "")).await.unwrap();
+    assert_eq!(words(&mounts), format!("bind {tree}/1/fs rw,rbind"));
+    assert!(scratch.path("root/snapshots/1/.erofslayer").is_file());
+    s.commit(&key("one"), &key("first"), Labels::new()).await.unwrap();
+    let mounts = s.view(new("single", "one")).await.unwrap();
+    assert_eq!(words(&mounts), format!("erofs {tree}/1/layer.erofs ro,loop"));
+    assert_eq!(mounted(scratch.folder()), [], "nobody but the client needs it");
+    let mounts = s.prepare(new("second", "one")).await.unwrap();
+    let upper = format!("workdir={tree}/3/work,upperdir={tree}/3/fs");
+    assert_eq!(words(&mounts), format!("overlay overlay {upper},lowerdir={tree}/1/fs,index=off"));
+    assert_eq!(mounted(scratch.folder()).len(), 1, "its parent's image is mounted once");
+    s.commit(&key("two"), &key("second"), Labels::new()).await.unwrap();
+    let mounts = s.view(new("double", "two")).await.unwrap();
+    assert_eq!(words(&mounts), format!("overlay overlay lowerdir={tree}/3/fs:{tree}/1/fs,index=off"));
+    assert_eq!(mounted(scratch.folder()).len(), 2);
+    for name in ["double", "single", "two", "one"] {
+        s.remove(&key(name)).await.unwrap();
+    }
+    s.cleanup().await.unwrap();
+    assert_eq!(mounted(scratch.folder()), []);
+    assert_eq!(fs::read_dir(scratch.path("root/snapshots")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn everything_that_was_written_is_in_the_image() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let snapshots = erofs(&scratch.path("root"));
+    let point = scratch.path("mnt");
+    fs::create_dir(&point).unwrap();
+    layer(&*snapshots, "base", "").await;
+    let mounts = snapshots.prepare(new("active", "base")).await.unwrap();
+    mount_all(&mounts, &point).unwrap();
+    fs::create_dir(point.join("dir")).unwrap();
+    fs::write(point.join("dir/file"), vec![7; 10_000]).unwrap();
+    fs::hard_link(point.join("dir/file"), point.join("dir/other")).unwrap();
+    symlink("dir/file", point.join("link")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, point.join("fifo"), fifo, 0o640.into(), 0).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(point.join("socket")).unwrap());
+    let sparse = fs::File::create(point.join("sparse")).unwrap();
+    sparse.set_len(1 << 30).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"end", (1 << 30) - 3).unwrap();
+    drop(sparse);
+    let flags = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(point.join("dir"), "user.of", b"dir", flags).unwrap();
+    let written = Tree::read(&point).without_root();
+    unmount_all(&point).unwrap();
+    let before = snapshots.usage(&key("active")).await.unwrap();
+    snapshots.commit(&key("done"), &key("active"), Labels::new()).await.unwrap();
+    let usage = snapshots.usage(&key("done")).await.unwrap();
+    assert_eq!(usage.inodes, before.inodes);
+    assert!(usage.size < 200_000, "the hole takes nothing: {usage:?}");
+    let mounts = snapshots.view(new("view", "done")).await.unwrap();
+    mount_all(&mounts, &point).unwrap();
+    written.assert_same(&Tree::read(&point).without_root(), "an upper folder and its image");
+    assert!(fs::metadata(point.join("socket")).unwrap().file_type().is_socket());
+    unmount_all(&point).unwrap();
+    assert_eq!(fs::read_dir(scratch.path("root/snapshots/1/fs")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_an_earlier_daemon_mounted_is_found_again() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let snapshots = erofs(&root);
+    layer(&*snapshots, "base", "").await;
+    let mounts = snapshots.prepare(new("active", "base")).await.unwrap();
+    drop(snapshots);
+    let snapshots = erofs(&root);
+    assert_eq!(snapshots.mounts(&key("active")).await.unwrap(), mounts);
+    assert_eq!(mounted(scratch.folder()).len(), 1);
+    // As after a reboot.
+    unmount_all(&root.join("snapshots/1/fs")).unwrap();
+    assert_eq!(snapshots.mounts(&key("active")).await.unwrap(), mounts);
+    assert_eq!(mounted(scratch.folder()).len(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_was_cut_off_before_its_image_had_its_name_is_completed() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let snapshots = erofs(&scratch.path("root"));
+    let folder = scratch.path("root/snapshots/1");
+    snapshots.prepare(new("layer", "")).await.unwrap();
+    fs::write(folder.join("fs/file"), "text").unwrap();
+    snapshots.commit(&key("base"), &key("layer"), Labels::new()).await.unwrap();
+    fs::rename(folder.join("layer.erofs"), folder.join("sealed.erofs")).unwrap();
+    fs::write(folder.join("fs/file"), "text").unwrap();
+    let mounts = snapshots.prepare(new("active", "base")).await.unwrap();
+    let point = scratch.path("mnt");
+    fs::create_dir(&point).unwrap();
+    mount_all(&mounts, &point).unwrap();
+    assert_eq!(fs::read_to_string(point.join("file")).unwrap(), "text");
+    unmount_all(&point).unwrap();
+    unmount_all(&folder.join("fs")).unwrap();
+    assert_eq!(fs::read_dir(folder.join("fs")).unwrap().count(), 0, "what it was made of is freed");
+}
+
+#[tokio::test]
+async fn an_immutable_image_can_be_removed_by_us_alone() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let config = erofs::Config { set_immutable: true, ..Default::default() };
+    let snapshots = erofs::open(&scratch.path("root"), config).unwrap();
+    layer(&*snapshots, "base", "").await;
+    // As a differ leaves it.
+    snapshots.prepare(new("layer", "")).await.unwrap();
+    fs::copy(scratch.path("root/snapshots/1/layer.erofs"), scratch.path("root/snapshots/2/layer.erofs"))
+        .unwrap();
+    snapshots.commit(&key("applied"), &key("layer"), Labels::new()).await.unwrap();
+    for (number, name) in [(1, "base"), (2, "applied")] {
+        let image = scratch.path(format!("root/snapshots/{number}/layer.erofs"));
+        let refused = fs::remove_file(&image);
+        snapshots.remove(&key(name)).await.unwrap();
+        snapshots.cleanup().await.unwrap();
+        assert!(!image.exists());
+        assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    }
+}
+
+#[test]
+fn what_cannot_be_had_is_refused_by_its_key() {
+    let scratch = Scratch::new();
+    for (config, key) in [
+        (erofs::Config { enable_fsverity: true, ..Default::default() }, "enable_fsverity"),
+        (erofs::Config { default_size: "1GiB".into(), ..Default::default() }, "default_size"),
+        (erofs::Config { dmverity_mode: "on".into(), ..Default::default() }, "dmverity_mode"),
+        (erofs::Config { dmverity_mode: "maybe".into(), ..Default::default() }, "maybe"),
+    ] {
+        let Err(OpenError::Failed { source, .. }) = erofs::open(&scratch.path("root"), config) else {
+            panic!("{key} was taken");
+        };
+        assert!(source.to_string().contains(key), "{source}");
+    }
+}

@@ -1,0 +1,107 @@
+//! Containers on snapshotters other than the usual one.
+
+use std::fs;
+use std::path::PathBuf;
+
+use e2e::{Cli, IMAGE};
+use testkit::image::{Image, Layer};
+use testkit::registry::DockerRegistry;
+use testkit::{need, wait};
+
+/// A daemon with erofs; none where the machine does not have it.
+fn with_erofs() -> Option<Cli> {
+    let cli = Cli::start().ok()?;
+    let found = cli.run("info --format {{.Snapshotters}}").ok();
+    let info = cli.run("info").ok();
+    need::that(found.contains("erofs"), &format!("the snapshotter erofs:\n{info}")).ok()?;
+    Some(cli)
+}
+
+/// Every image below the snapshotter's folder.
+fn images(cli: &Cli) -> Vec<PathBuf> {
+    let snapshots = cli.daemon().root().join("io.containerd.snapshotter.v1.erofs/snapshots");
+    let folders = fs::read_dir(snapshots).into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join("layer.erofs")).filter(|image| image.exists()).collect()
+}
+
+/// The mounts of images that the daemon has made.
+fn mounted(cli: &Cli) -> usize {
+    let root = cli.daemon().root().display().to_string();
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("every Linux has it");
+    table.lines().filter(|line| line.contains(&root) && line.contains(" - erofs ")).count()
+}
+
+/// Removes everything and sees that no image stays mounted.
+fn finish(cli: Cli) {
+    for id in cli.run("ps -aq").ok().lines() {
+        cli.run("rm -f").arg(id).ok();
+    }
+    for id in cli.run("images -q").ok().lines() {
+        cli.run("rmi -f").arg(id).ok();
+    }
+    wait::until("the images of removed snapshots are unmounted", wait::SOON, || {
+        (mounted(&cli) == 0).then_some(())
+    });
+    cli.finish();
+}
+
+#[test]
+fn containers_run_on_images_that_are_mounted_as_they_lie() {
+    let Some(mut cli) = with_erofs() else { return };
+    assert!(cli.run("run --snapshotter erofs --rm hello").ok().contains("container"));
+    let script = "echo changed > /etc/new && rm /bin/sh && cat /etc/new";
+    assert_eq!(cli.sh(&format!("run --snapshotter erofs --name one {IMAGE}"), script).ok(), "changed\n");
+    assert!(!images(&cli).is_empty() && mounted(&cli) > 0);
+    let table = cli.run("snapshot ls --snapshotter erofs").ok();
+    assert!(table.starts_with("KIND") && table.contains("committed") && table.contains("active"), "{table}");
+    let active = cli.run("snapshot ls --snapshotter erofs -q -f kind=active").ok();
+    assert_eq!(active.lines().count(), 1, "{active}");
+    cli.daemon_mut().kill();
+    cli.daemon_mut().restart();
+    assert_eq!(cli.run(&format!("run --snapshotter erofs --rm {IMAGE} echo again")).ok(), "again\n");
+    cli.run("--snapshotter erofs commit one berth.test/made:1").ok();
+    let gone = cli.run("run --snapshotter erofs --rm berth.test/made:1 test -e /bin/sh").fails();
+    assert!(gone.is_empty(), "{gone}");
+    assert_eq!(cli.run("run --snapshotter erofs --rm berth.test/made:1 cat /etc/new").ok(), "changed\n");
+    finish(cli);
+}
+
+#[test]
+fn a_pulled_image_becomes_one_file_a_layer() {
+    let (Some(cli), Ok(registry)) = (with_erofs(), DockerRegistry::start()) else { return };
+    let name = format!("{}/team/layers:1", registry.address());
+    let mut image = Image::new(&name).cmd(&["/nothing"]);
+    for number in 0..5 {
+        let folder = format!("dir-{number}");
+        image = image.layer(Layer::new().dir(&folder, 0o755).file(&format!("{folder}/file"), b"text", 0o644));
+    }
+    let archive = cli.daemon().scratch().file("image.tar", image.docker_archive());
+    cli.run("load -i").arg(archive).ok();
+    cli.run(&format!("push -q {name}")).ok();
+    cli.run(&format!("rmi {name}")).ok();
+    cli.run(&format!("pull -q --snapshotter erofs {name}")).ok();
+    assert_eq!(images(&cli).len(), 5);
+    assert_eq!(mounted(&cli), 0, "layers are written without those below them");
+    for image in images(&cli) {
+        let tree = image.with_file_name("fs");
+        assert_eq!(fs::read_dir(tree).expect("it is there").count(), 0, "nothing is unpacked");
+    }
+    cli.run(&format!("create --snapshotter erofs --name one {name}")).ok();
+    assert_eq!(cli.run("cp one:/dir-4/file -").outcome().code(), 0);
+    finish(cli);
+}
+
+#[test]
+fn foreign_clients_can_use_it() {
+    let Some(cli) = with_erofs() else { return };
+    let ctr = || cli.daemon().ctr().expect("a daemon that runs has its client");
+    let point = cli.path("point");
+    fs::create_dir(&point).expect("the scratch folder is there");
+    // It unpacks the image, makes a view, and mounts that by itself.
+    ctr().line("images mount --snapshotter erofs").arg(IMAGE).arg(&point).ok();
+    assert!(point.join("bin/sh").exists());
+    ctr().line("images unmount --rm --snapshotter erofs").arg(&point).ok();
+    let run = ctr().line("run --rm --snapshotter erofs").args([IMAGE, "one", "echo", "by ctr"]);
+    assert_eq!(run.ok(), "by ctr\n");
+    finish(cli);
+}
