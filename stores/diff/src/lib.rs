@@ -1,9 +1,9 @@
 //! Layers put onto trees, and taken off them.
 //!
-//! [`Walking::apply`](berth_core::Differ::apply) unpacks: one thread decompresses, one hashes, and one
-//! writes files, so that a layer takes as long as the slowest of the three. Every path is resolved
-//! beneath the tree by [`berth_sys::beneath`], whatever the layer says, and the last name of a path is
-//! never followed. Where the mounts are a folder of this machine, or an overlay whose upper folder is,
+//! [`Walking::apply`](berth_core::Differ::apply) unpacks, also while the blob still comes: one thread decompresses, one
+//! hashes, one writes files, and some more make the small ones, so that a layer takes as long as the slowest of them.
+//! Every path is resolved beneath the tree by [`berth_sys::beneath`], whatever the layer says, and the last name of a
+//! path is never followed. Where the mounts are a folder of this machine, or an overlay whose upper folder is,
 //! files are written there and nothing is mounted.
 //!
 //! [`Walking::compare`](berth_core::Differ::compare) walks: the upper folder alone where the upper tree
