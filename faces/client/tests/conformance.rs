@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use berth_client::Client;
 use berth_core::{Catalog, Scope};
-use berth_types::PluginState;
+use berth_types::filter::Filters;
+use berth_types::{PluginState, SnapshotterName};
 use testkit::conformance::content::{self, Labelling};
 use testkit::conformance::records::{self, Records};
 use testkit::conformance::snapshot;
@@ -44,8 +45,29 @@ fn snapshots_are_a_snapshotter() {
             }
             let name = name.parse().unwrap();
             snapshot::all(|folder| client.snapshotter(&name, &scope(folder)).unwrap()).await;
+            clear(&client, &name).await;
         }
     });
+}
+
+/// Removes every snapshot, those on top first: images of layers that are there stay mounted.
+async fn clear(client: &Client, name: &SnapshotterName) {
+    for namespace in client.namespaces().list().await.unwrap() {
+        let snapshots = client.snapshotter(name, &Scope::new(namespace.name)).unwrap();
+        let mut left = usize::MAX;
+        loop {
+            let all = snapshots.list(&Filters::default()).await.unwrap();
+            if all.is_empty() || all.len() == left {
+                break;
+            }
+            left = all.len();
+            for info in all {
+                // What has children goes in a later round.
+                let _ = snapshots.remove(&info.key).await;
+            }
+        }
+        snapshots.cleanup().await.unwrap();
+    }
 }
 
 /// Whether the daemon has the snapshotter on this machine.
