@@ -154,10 +154,6 @@ impl Shim {
         if self.publisher.dropped() > 0 {
             self.log.warn(format_args!("{} events never reached the daemon", self.publisher.dropped()));
         }
-        if let Some(socket) = &self.settings.socket {
-            // Already gone is as good.
-            let _ = std::fs::remove_file(socket);
-        }
         Ok(())
     }
 
@@ -322,12 +318,23 @@ impl Shim {
         });
     }
 
-    /// Ends, once the daemon has heard everything or has had its time.
+    /// Ends, once the daemon has heard everything or has had its time. Its address is free at once: whoever wants a shim
+    /// of this group meanwhile makes another.
     pub(crate) fn leave(&mut self) {
-        if !self.leaving {
-            self.leaving = true;
-            self.timers.set(FAREWELL, Timer::Leave);
+        if self.leaving {
+            return;
         }
+        self.leaving = true;
+        self.timers.set(FAREWELL, Timer::Leave);
+        if let Some(socket) = self.settings.socket.take() {
+            // Already gone is as good.
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+
+    /// Whether nothing can begin here any more.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving
     }
 
     /// Watches something under a target.

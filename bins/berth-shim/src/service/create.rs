@@ -53,6 +53,9 @@ struct Made {
 
 fn begin(shim: &mut Shim, request: &CreateTaskRequest) -> Result<(Making, Plan)> {
     let id = &request.id;
+    if shim.is_leaving() {
+        return Err(Error::unavailable("the shim is ending"));
+    }
     if shim.tasks.contains_key(id) {
         return Err(Error::already_exists(format!("task {id} already exists")));
     }
