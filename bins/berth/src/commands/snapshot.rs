@@ -71,7 +71,7 @@ impl Ls {
 /// Docker's `key=value` as containerd's `key==value`; what is a filter already stays one.
 fn filters(words: &[String]) -> Vec<String> {
     let translated = words.iter().map(|word| match word.split_once('=') {
-        Some((key, value)) if !value.starts_with(['=', '~']) && !key.ends_with('!') => {
+        Some((key, value)) if !value.starts_with('=') && !key.ends_with(['!', '~']) => {
             format!("{}=={value}", key.to_lowercase())
         }
         _ => word.clone(),
