@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "cni", "plugins", "filters", "erofs", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "busybox", "cni", "plugins", "filters", "erofs", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -47,6 +47,9 @@ enum Piece {
     Erofs,
     /// crictl, built from its Go module.
     Crictl,
+    /// Debian 12's busybox that links to its libraries: its shell looks programs up, where that of busybox-static does
+    /// itself what busybox can do.
+    Busybox,
     /// critest, the suite for runtimes of Kubernetes' developers, built from its Go module.
     Critest,
     /// youki 0.7.0, built from its crate, which takes minutes: only ignored tests want it.
@@ -67,6 +70,7 @@ impl Piece {
             Self::Filters => "filters-12",
             Self::Erofs => "erofs-1.5",
             Self::Crictl => "crictl-1.36.0",
+            Self::Busybox => "busybox-12",
             Self::Critest => "critest-1.36.0",
             Self::Youki => "youki-0.7.0",
             Self::Guest => "guest-12.1",
@@ -83,6 +87,7 @@ impl Piece {
             Self::Filters => debian::filters(into),
             Self::Erofs => debian::erofs(into),
             Self::Crictl => golang::crictl(cache, into),
+            Self::Busybox => debian::packages(&["busybox"], into),
             Self::Critest => golang::critest(cache, into),
             Self::Youki => crates::youki(into),
             Self::Guest => guest::make(into),

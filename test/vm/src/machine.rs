@@ -30,7 +30,7 @@ const WORDS: &str = "root=/dev/nvme0n1 rw console=ttyS0 quiet apparmor=1 securit
 /// What begins a script of which every command has to succeed. (A shell forgives a command behind `!`.)
 const STRICT: &str = "set -euo pipefail
 not() { if \"$@\"; then echo \"it worked: $*\" >&2; exit 1; fi; }
-detached() { local said; said=$(mktemp); \"$@\" </dev/null >$said 2>&1 || { cat $said >&2; exit 1; }; rm $said; }
+detached() { local said; said=$(mktemp); berth oci --log $said \"$@\" </dev/null >/dev/null 2>&1 || { cat $said >&2; exit 1; }; rm $said; }
 ";
 
 static SHARED: OnceLock<Result<Guest, Missing>> = OnceLock::new();
@@ -99,7 +99,7 @@ impl Guest {
     }
 
     /// Runs a script that has to succeed, each command of it, and gives its standard output. In it `not COMMAND` is what
-    /// has to fail, and `detached COMMAND` what leaves processes behind that would hold the script's streams.
+    /// has to fail, and `detached WORDS` is `berth oci WORDS` where it leaves processes that would hold the script's streams.
     #[track_caller]
     pub fn ok(&self, script: &str) -> String {
         let answer = self.run(&format!("{STRICT}{script}"));

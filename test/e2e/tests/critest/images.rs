@@ -1,17 +1,15 @@
 //! The images that critest asks for, under the names that it has for them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use testkit::image::{Entry, EntryKind, Image, Layer, digest};
 use testkit::registry::DockerRegistry;
-use testkit::{Invocation, image, need};
+use testkit::{Invocation, image, need, programs};
 
 /// The two repositories.
 const TESTS: &str = "e2e-test-images";
 const TOOLS: &str = "k8s-staging-cri-tools";
-/// A shell that runs programs.
-pub(crate) const SHELL: &str = "/bin/dash";
 /// The users that its images are expected to have.
 const PASSWD: &[u8] = b"root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n\
                         default-user:x:1000:1000::/home:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n";
@@ -69,8 +67,8 @@ fn labelled(image: &Image, label: &str) -> Image {
 }
 
 /// Busybox and what critest misses in it. Each program is a name of its own of the one file: critest masks `/bin/ls`, and
-/// a mask over a link would be one over all of them. For its sake the shell is this machine's: busybox' own does what
-/// busybox can do without looking for a program.
+/// a mask over a link would be one over all of them. For its sake the shell is another busybox', which looks for programs
+/// where this one would do itself what it can.
 fn base() -> Image {
     let program = need::program("busybox").expect("Debian's peers were looked for");
     let bytes = std::fs::read(&program).expect("a program that was found can be read");
@@ -80,7 +78,7 @@ fn base() -> Image {
         let name = Entry::new(EntryKind::Hardlink, &format!("bin/{applet}"));
         layer = layer.entry(&Entry { mode: 0o755, link: "bin/busybox".to_owned(), ..name });
     }
-    layer = shell(layer);
+    layer = with_shell(layer);
     for (folder, mode) in [
         ("etc", 0o755),
         ("tmp", 0o1777),
@@ -101,13 +99,18 @@ fn base() -> Image {
     Image::new("critest").layer(layer).cmd(&["sh"])
 }
 
-/// Debian's shell with the loader and the libraries that it names.
-fn shell(layer: Layer) -> Layer {
-    let read = |path: &str| std::fs::read(path).expect("what a program is loaded with can be read");
-    let loaded = Invocation::new("ldd").arg(SHELL).ok();
+/// The program whose shell looks programs up.
+pub(crate) fn shell() -> PathBuf {
+    programs::peers().join("busybox-12/bin/busybox")
+}
+
+/// Adds that shell, with the loader and the libraries that it names.
+fn with_shell(layer: Layer) -> Layer {
+    let read = |path: &Path| std::fs::read(path).expect("what a program is loaded with can be read");
+    let loaded = Invocation::new("ldd").arg(shell()).ok();
     let libraries = loaded.split_whitespace().filter(|word| word.starts_with('/'));
-    libraries.fold(layer.file("bin/sh", &read(SHELL), 0o755), |layer, path| {
-        layer.file(path.trim_start_matches('/'), &read(path), 0o755)
+    libraries.fold(layer.file("bin/sh", &read(&shell()), 0o755), |layer, path| {
+        layer.file(path.trim_start_matches('/'), &read(Path::new(path)), 0o755)
     })
 }
 

@@ -44,7 +44,7 @@ fn run<T: Send>(kind: Kind, half: &Half, judge: impl FnOnce(Report) -> T + Send)
     need::program("crictl").ok()?;
     kind.program().ok()?;
     need::program("ip").and(need::program("ipcmk")).and(need::program("docker-registry")).ok()?;
-    need::path(images::SHELL).and(need::program("ldd")).ok()?;
+    need::path(&images::shell().display().to_string()).and(need::program("ldd")).ok()?;
     need::path(&programs::peers().join("cni-1.1.1/usr/lib/cni/bridge").display().to_string()).ok()?;
     need::root().ok()?;
     let host = || {

@@ -13,7 +13,7 @@ const BEYOND: &str = "beyond() { for try in $(seq 300); do n=$(berth oci exec $2
 /// A bundle whose container counts and runs.
 fn counting<'a>(guest: &'a Guest, name: &str) -> (&'a Guest, String) {
     let bundle = bed::bundle(guest, name, COUNT);
-    guest.ok(&format!("{BEYOND} cd {bundle}; detached berth oci run -d {name}; beyond /dev/count {name} 3"));
+    guest.ok(&format!("{BEYOND} cd {bundle}; detached run -d {name}; beyond /dev/count {name} 3"));
     (guest, bundle)
 }
 
@@ -42,7 +42,7 @@ fn a_container_comes_back_where_it_was() {
          berth oci checkpoint --image-path saved --work-path work counted
          not berth oci state counted 2>/dev/null; test -s work/dump.log; test -s saved/inventory.img
          test ! -e /sys/fs/cgroup/counted
-         detached berth oci restore -d --image-path saved --work-path work counted
+         detached restore -d --image-path saved --work-path work counted
          n=$(berth oci exec counted cat /dev/count); test \"$n\" -gt 3
          beyond /dev/count counted $n
          berth oci pause counted; berth oci state counted | grep -q paused; berth oci resume counted"
@@ -67,7 +67,7 @@ fn a_container_may_go_on_while_it_is_saved_and_memory_may_be_saved_before() {
          n=$(berth oci exec going cat /dev/count); beyond /dev/count going $n
          berth oci pause going; berth oci checkpoint --leave-running --image-path third going
          berth oci state going | grep -q paused; berth oci delete -f going
-         detached berth oci restore -d --image-path second going
+         detached restore -d --image-path second going
          n=$(berth oci exec going cat /dev/count); beyond /dev/count going $n; berth oci delete -f going"
     ));
 }
@@ -101,7 +101,7 @@ fn what_confines_comes_from_the_configuration_and_not_from_the_checkpoint() {
     assert!(without.contains("/dev/mqueue"), "{without}");
     // And the same files with the configuration that they were made with still run; or in a namespace that it names.
     guest.ok(&format!(
-        "{BEYOND} cd {bundle}; detached berth oci restore -d --image-path saved trusted
+        "{BEYOND} cd {bundle}; detached restore -d --image-path saved trusted
          n=$(berth oci exec trusted cat /dev/count); beyond /dev/count trusted $n; berth oci delete -f trusted"
     ));
     change(
@@ -111,7 +111,7 @@ fn what_confines_comes_from_the_configuration_and_not_from_the_checkpoint() {
          c.pop(\"hostname\", 0)",
     );
     guest.ok(&format!(
-        "cd {bundle}; detached berth oci restore -d --image-path saved --pid-file pid trusted
+        "cd {bundle}; detached restore -d --image-path saved --pid-file pid trusted
          test $(readlink /proc/$(cat pid)/ns/uts) = $(readlink /proc/1/ns/uts); berth oci delete -f trusted"
     ));
 }
@@ -123,7 +123,7 @@ fn processes_without_the_filter_that_the_configuration_demands_do_not_come_back(
     guest.ok(&format!("cp {bundle}/config.json {bundle}/strict.json"));
     change(guest, &bundle, "c[\"linux\"].pop(\"seccomp\"); c[\"process\"][\"noNewPrivileges\"] = False");
     guest.ok(&format!(
-        "{BEYOND} cd {bundle}; detached berth oci run -d loose; beyond /dev/count loose 2
+        "{BEYOND} cd {bundle}; detached run -d loose; beyond /dev/count loose 2
          berth oci checkpoint --image-path saved loose; cp config.json loose.json; cp strict.json config.json"
     ));
     let said = guest.fails(&format!("cd {bundle}; berth oci restore -d --image-path saved loose </dev/null"));
@@ -131,7 +131,7 @@ fn processes_without_the_filter_that_the_configuration_demands_do_not_come_back(
     // That it may gain privileges is no more in the files than that it may not: it is as the configuration says.
     change(guest, &bundle, "c[\"linux\"].pop(\"seccomp\")");
     let fixed = guest.ok(&format!(
-        "cd {bundle}; detached berth oci restore -d --image-path saved loose
+        "cd {bundle}; detached restore -d --image-path saved loose
          cat /proc/$(berth oci state loose | python3 -c 'import json, sys; print(json.load(sys.stdin)[\"pid\"])')/status
          berth oci delete -f loose"
     ));
@@ -157,14 +157,14 @@ fn mounts_and_the_filter_are_the_live_ones() {
         )
     };
     guest.ok(&format!(
-        "cd {bundle}; detached berth oci run -d live\n{}{}
+        "cd {bundle}; detached run -d live\n{}{}
          berth oci checkpoint --image-path saved live; cp plain.json config.json",
         becomes("name", "one"),
         becomes("may", "yes")
     ));
     change(guest, &bundle, &format!("{}; {refusing}", with_data("two")));
     guest.ok(&format!(
-        "cd {bundle}; detached berth oci restore -d --image-path saved live\n{}{}
+        "cd {bundle}; detached restore -d --image-path saved live\n{}{}
          not berth oci exec live sh -c 'echo x 2>/dev/null >/data/name'; berth oci delete -f live",
         becomes("name", "two"),
         becomes("may", "no")

@@ -11,7 +11,7 @@ fn huge_pages_are_limited() {
     let limits = "\"hugepageLimits\": [{\"pageSize\": \"2MB\", \"limit\": 4194304}],";
     let out = guest.ok(&format!(
         "cd {bundle}; sed -i 's/\"resources\": *{{/&{limits}/; s/\"linux\": *{{/&\"cgroupsPath\": \"\\/huge\",/' config.json
-         detached berth oci run -d huge; cat /sys/fs/cgroup/huge/hugetlb.2MB.max /sys/fs/cgroup/huge/hugetlb.2MB.rsvd.max
+         detached run -d huge; cat /sys/fs/cgroup/huge/hugetlb.2MB.max /sys/fs/cgroup/huge/hugetlb.2MB.rsvd.max
          berth oci delete -f huge"
     ));
     assert_eq!(out, "4194304\n4194304\n");
