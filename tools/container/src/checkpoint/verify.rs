@@ -211,10 +211,21 @@ mod tests {
 
     #[test]
     fn the_family_of_a_process_has_its_children() {
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let all = family(std::process::id() as i32).unwrap();
-        assert!(all.contains(&(child.id() as i32)), "{all:?}");
-        child.kill().unwrap();
-        child.wait().unwrap();
+        use std::io::Read as _;
+        // It tells of its child once there is one. (Our own threads come and go while we look.)
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "sleep 60 & echo $!; wait"]).stdout(std::process::Stdio::piped());
+        let mut first = shell.spawn().unwrap();
+        let mut told = [0; 16];
+        let count = first.stdout.as_mut().unwrap().read(&mut told).unwrap();
+        let child: i32 = std::str::from_utf8(&told[..count]).unwrap().trim().parse().unwrap();
+        let all = family(first.id() as i32);
+        rustix::process::kill_process(
+            rustix::process::Pid::from_raw(child).unwrap(),
+            rustix::process::Signal::KILL,
+        )
+        .unwrap();
+        first.wait().unwrap();
+        assert_eq!(all.unwrap(), [first.id() as i32, child]);
     }
 }
