@@ -1,18 +1,22 @@
-//! A catalog whose changes to snapshots come to their end although nobody waits for them.
+//! A catalog whose changes to snapshots, and the beginnings of ingests, come to their end although nobody waits for
+//! them.
 //!
 //! A transfer whose requester has gone is dropped where it stands. What a thread writes into a snapshot goes on, and
-//! only when that is over may the snapshot go: [`Settling::settled`] waits for it.
+//! only when that is over may the snapshot go; an ingest that is just being opened would be there a moment after the
+//! others were aborted. [`Settling::settled`] waits for both.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use berth_core::{
-    ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, NewSnapshot, Scope, SnapshotCommit, Snapshotter, Tasks,
+    ApplyRequest, BlobReader, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images,
+    Ingest, IngestRequest, Introspection, Leases, Namespaces, NewSnapshot, Scope, SnapshotCommit,
+    Snapshotter, Tasks,
 };
 use berth_types::filter::Filters;
 use berth_types::{
-    Descriptor, Error, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotterName, Usage,
+    BlobInfo, Descriptor, Digest, Error, FieldMask, IngestRef, IngestStatus, Labels, Mount, Result,
+    SnapshotInfo, SnapshotKey, SnapshotterName, Usage,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -50,8 +54,7 @@ impl Changes {
             drop(underway);
             result
         });
-        task.await
-            .map_err(|error| Error::internal("a change to a snapshot failed inside").caused_by(error))?
+        task.await.map_err(|error| Error::internal("a change failed inside").caused_by(error))?
     }
 }
 
@@ -74,7 +77,8 @@ impl Catalog for Settling {
     }
 
     fn content(&self, scope: &Scope) -> Arc<dyn ContentStore> {
-        self.catalog.content(scope)
+        let (content, changes) = (self.catalog.content(scope), self.changes.clone());
+        Arc::new(Contents { content, changes })
     }
 
     fn snapshotter(&self, name: &SnapshotterName, scope: &Scope) -> Result<Arc<dyn Snapshotter>> {
@@ -109,6 +113,59 @@ impl Catalog for Settling {
 
     fn introspection(&self) -> Arc<dyn Introspection> {
         self.catalog.introspection()
+    }
+}
+
+struct Contents {
+    content: Arc<dyn ContentStore>,
+    changes: Changes,
+}
+
+#[async_trait]
+impl ContentStore for Contents {
+    async fn info(&self, digest: &Digest) -> Result<BlobInfo> {
+        self.content.info(digest).await
+    }
+
+    async fn update(&self, digest: &Digest, labels: Labels, mask: &FieldMask) -> Result<BlobInfo> {
+        self.content.update(digest, labels, mask).await
+    }
+
+    async fn list(&self, filters: &Filters) -> Result<Vec<BlobInfo>> {
+        self.content.list(filters).await
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<()> {
+        self.content.delete(digest).await
+    }
+
+    async fn reader(&self, digest: &Digest) -> Result<Arc<dyn BlobReader>> {
+        self.content.reader(digest).await
+    }
+
+    async fn follow(&self, reference: &IngestRef) -> Result<Arc<dyn BlobReader>> {
+        self.content.follow(reference).await
+    }
+
+    async fn document(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        self.content.document(digest, limit).await
+    }
+
+    async fn ingest(&self, reference: &IngestRef) -> Result<IngestStatus> {
+        self.content.ingest(reference).await
+    }
+
+    async fn ingests(&self, filters: &Filters) -> Result<Vec<IngestStatus>> {
+        self.content.ingests(filters).await
+    }
+
+    async fn abort(&self, reference: &IngestRef) -> Result<()> {
+        self.content.abort(reference).await
+    }
+
+    async fn writer(&self, request: IngestRequest) -> Result<Box<dyn Ingest>> {
+        let content = Arc::clone(&self.content);
+        self.changes.run(async move { content.writer(request).await }).await
     }
 }
 
