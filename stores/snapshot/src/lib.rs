@@ -22,6 +22,7 @@ mod mapping;
 mod open;
 mod records;
 mod trees;
+mod upper;
 mod usage;
 
 pub mod erofs;

@@ -25,15 +25,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_core::Snapshotter;
-use berth_sys::beneath::Owner;
 use berth_types::{Error, Mount, Result, SnapshotKind, Usage};
-use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::mapping;
 use crate::open::OpenError;
-use crate::trees::{Trees, give, make_dir};
+use crate::trees::Trees;
+use crate::upper;
 use crate::usage;
 
 /// berth's own word beside containerd's `rebase`, see [`crate::overlayfs`].
@@ -152,20 +151,6 @@ impl Parts {
 }
 
 impl Erofs {
-    /// Who owns the root of the new tree: root of the user namespace, or who owns the parent's.
-    fn owner(trees: &Trees, place: &Place<'_>) -> Result<Option<Owner>> {
-        if let Some(root) = mapping::root(place.labels)? {
-            return Ok(Some(root));
-        }
-        let Some(parent) = place.parents.first() else { return Ok(None) };
-        // The folder below the mounted image has the owner of its root.
-        let path = Parts::of(trees, *parent).tree();
-        let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW).map_err(|error| {
-            Error::io(format!("cannot look at the parent's tree {}", path.display()), error.into())
-        })?;
-        Ok(Some(Owner { uid: stat.st_uid, gid: stat.st_gid }))
-    }
-
     /// The image that a differ has put into an active snapshot.
     fn applied(place: &Place<'_>, parts: &Parts) -> Option<PathBuf> {
         (place.kind == SnapshotKind::Active && parts.image().exists()).then(|| parts.applied())
@@ -182,19 +167,13 @@ impl Shape for Erofs {
     }
 
     fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()> {
-        let owner = Self::owner(trees, place)?;
-        let fill = || {
-            let tree = make_dir(folder, "fs", 0o755)?;
-            if let Some(owner) = owner.filter(|owner| *owner != Owner { uid: 0, gid: 0 }) {
-                give(&tree, owner)?;
-            }
-            if place.kind == SnapshotKind::Active {
-                make_dir(folder, "work", 0o711)?;
-                fs::write(trees.path(place.id).join(".erofslayer"), "")?;
-            }
-            Ok(())
-        };
-        fill().map_err(|error| Error::io(format!("cannot fill {}", trees.path(place.id).display()), error))
+        upper::make(trees, folder, place)?;
+        if place.kind == SnapshotKind::Active {
+            let marker = trees.path(place.id).join(".erofslayer");
+            fs::write(&marker, "")
+                .map_err(|error| Error::io(format!("cannot make {}", marker.display()), error))?;
+        }
+        Ok(())
     }
 
     fn bring_up(&self, trees: &Trees, place: &Place<'_>) -> Result<()> {

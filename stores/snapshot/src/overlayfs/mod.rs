@@ -13,15 +13,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_core::Snapshotter;
-use berth_sys::beneath::Owner;
 use berth_types::{Error, Labels, Mount, Result, SnapshotKind};
-use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::mapping;
 use crate::open::OpenError;
-use crate::trees::{Trees, give, make_dir};
+use crate::trees::Trees;
+use crate::upper;
 
 /// berth's own word beside containerd's `rebase`: the differ refuses a layer that cannot be unpacked without its
 /// parents, instead of guessing what they are like.
@@ -93,21 +92,7 @@ struct Overlay {
 }
 
 fn upper(trees: &Trees, id: u64) -> String {
-    trees.path(id).join("fs").to_string_lossy().into_owned()
-}
-
-impl Overlay {
-    /// Who owns the root of the new tree: root of the user namespace, or who owns the parent's.
-    fn owner(trees: &Trees, place: &Place<'_>) -> Result<Option<Owner>> {
-        if let Some(root) = mapping::root(place.labels)? {
-            return Ok(Some(root));
-        }
-        let Some(parent) = place.parents.first() else { return Ok(None) };
-        let path = upper(trees, *parent);
-        let stat = rustix::fs::statat(CWD, &path, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|error| Error::io(format!("cannot look at the parent's tree {path}"), error.into()))?;
-        Ok(Some(Owner { uid: stat.st_uid, gid: stat.st_gid }))
-    }
+    upper::path(trees, id).to_string_lossy().into_owned()
 }
 
 impl Shape for Overlay {
@@ -120,18 +105,7 @@ impl Shape for Overlay {
     }
 
     fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()> {
-        let owner = Self::owner(trees, place)?;
-        let fill = || {
-            let tree = make_dir(folder, "fs", 0o755)?;
-            if let Some(owner) = owner.filter(|owner| *owner != Owner { uid: 0, gid: 0 }) {
-                give(&tree, owner)?;
-            }
-            if place.kind == SnapshotKind::Active {
-                make_dir(folder, "work", 0o711)?;
-            }
-            Ok(())
-        };
-        fill().map_err(|error| Error::io(format!("cannot fill {}", trees.path(place.id).display()), error))
+        upper::make(trees, folder, place)
     }
 
     fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
