@@ -1,6 +1,5 @@
 //! The table of all figures, printed as they come and kept in a page.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -69,21 +68,27 @@ impl Table {
         self.rows.push(row);
     }
 
-    /// Writes the table as Markdown: between the marks of a page that has them, else as a page of its own.
+    /// Writes the table as Markdown: between the marks of a page that has them, else as a page of its own. Rows of
+    /// scenarios that were not measured now stay there, with their day.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let mut table = format!(
-            "{BEGIN}\n{}, {}.\n\n| | figure | unit | berth | containerd 2.3.4, runc | times better |\n\
-             |---|---|---|---|---|---|\n",
-            machine::description(),
-            jiff::Timestamp::now().strftime("%Y-%m-%d")
-        );
+        let old = std::fs::read_to_string(path).unwrap_or_default();
+        let mut rows: Vec<String> =
+            rows_of(&old).filter(|row| !self.measured(row)).map(str::to_owned).collect();
+        let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
         for row in &self.rows {
             let Row { scenario, figure, unit, berth, containerd, .. } = row;
             let (berth, containerd, ratio) = (berth.text(), containerd.text(), row.ratio());
-            writeln!(table, "| {scenario} | {figure} | {unit} | {berth} | {containerd} | {ratio} |")?;
+            rows.push(format!(
+                "| {scenario} | {figure} | {unit} | {berth} | {containerd} | {ratio} | {day} |"
+            ));
         }
+        let mut table = format!(
+            "{BEGIN}\n{}.\n\n| | figure | unit | berth | containerd 2.3.4, runc | times better | day |\n\
+             |---|---|---|---|---|---|---|\n{}\n",
+            machine::description(),
+            rows.join("\n")
+        );
         table.push_str(END);
-        let old = std::fs::read_to_string(path).unwrap_or_default();
         let page = match (old.find(BEGIN), old.find(END)) {
             (Some(begin), Some(end)) if begin < end => {
                 format!("{}{table}{}", &old[..begin], &old[end + END.len()..])
@@ -92,4 +97,16 @@ impl Table {
         };
         std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))
     }
+
+    /// Whether a row of a page belongs to a scenario of this table.
+    fn measured(&self, row: &str) -> bool {
+        self.rows.iter().any(|own| row.starts_with(&format!("| {} |", own.scenario)))
+    }
+}
+
+/// The rows of figures that a page has.
+fn rows_of(page: &str) -> impl Iterator<Item = &str> {
+    let table =
+        page.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map_or("", |(table, _)| table);
+    table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| |"))
 }

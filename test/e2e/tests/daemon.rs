@@ -180,6 +180,37 @@ fn a_dump_of_a_config_reads_as_the_same() {
 }
 
 #[test]
+fn under_the_name_of_containerd_it_has_its_places_and_name() {
+    let setup = Setup { name: Some("containerd"), ..Setup::default() };
+    let Ok(mut daemon) = Daemon::with(Kind::Berth, setup) else { return };
+    let Ok(containerd) = Kind::Containerd.program() else { return };
+    let said = |program: &Path, line: &str| Invocation::new(program).line(line).ok();
+    let words = |program: &Path| -> Vec<String> {
+        said(program, "--version").split_whitespace().map(str::to_owned).collect()
+    };
+    let (ours, theirs) = (words(daemon.program()), words(&containerd));
+    assert_eq!((ours.len(), &ours[..2]), (4, &theirs[..2]));
+    assert!(ours[2].starts_with("2.3.4"), "{ours:?}");
+    let places = |program: &Path| -> Vec<String> {
+        let config = said(program, "config default").replace('"', "'");
+        let place = |line: &&str| {
+            ["version =", "root =", "state =", "address = '/run"].iter().any(|key| line.starts_with(key))
+        };
+        config.lines().map(str::trim).filter(place).map(str::to_owned).collect()
+    };
+    assert_eq!(places(daemon.program()), places(&containerd));
+
+    // Units and scripts start it, speak to it, and start it anew.
+    for _ in 0..2 {
+        let Ok(ctr) = daemon.ctr() else { return };
+        assert!(ctr.line("version").ok().contains("Version:  2.3.4"));
+        daemon.stop();
+        daemon.restart();
+    }
+    daemon.finish();
+}
+
+#[test]
 fn the_log_has_containerds_forms() {
     let Ok(daemon) = Daemon::start(Kind::Berth) else { return };
     let log = daemon.log();

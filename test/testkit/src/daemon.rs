@@ -28,6 +28,8 @@ pub enum Kind {
 /// How a daemon is to be started.
 #[derive(Clone, Debug, Default)]
 pub struct Setup {
+    /// The name that its program is started by, through a link in its folder; the program's own without it.
+    pub name: Option<&'static str>,
     /// Folders before all others in its `PATH`: where it looks for shims and runc.
     pub path: Vec<PathBuf>,
     /// More of the config file, in version 2's form. `SCRATCH` in it stands for the daemon's folder.
@@ -76,8 +78,13 @@ impl Daemon {
     #[track_caller]
     pub fn with(kind: Kind, setup: Setup) -> Result<Self, need::Missing> {
         need::root()?;
-        let program = kind.program()?;
+        let mut program = kind.program()?;
         let scratch = Scratch::new();
+        if let Some(name) = setup.name {
+            let link = scratch.path(name);
+            std::os::unix::fs::symlink(&program, &link).expect("the scratch folder takes a link");
+            program = link;
+        }
         if let Some(prepare) = setup.before {
             prepare(&scratch);
         }
@@ -90,6 +97,11 @@ impl Daemon {
     /// Whose it is.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The program that was started.
+    pub fn program(&self) -> &Path {
+        &self.program
     }
 
     /// Its folder and tag.
