@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use berth_core::Snapshotter;
 use berth_oci::image::host_platform;
-use berth_snapshot::{OpenError, erofs, native, overlayfs};
+use berth_snapshot::{OpenError, blockfile, btrfs, erofs, native, overlayfs};
 use berth_types::{PluginInfo, PluginState, SnapshotterName};
 
 use crate::config::Config;
@@ -82,8 +82,17 @@ impl<T: ?Sized> Set<T> {
 /// Every snapshotter that there may be.
 pub(crate) fn snapshotters(config: &Config) -> Set<dyn Snapshotter> {
     let (native, overlay) = (config.plugins.native.clone(), config.plugins.overlayfs.clone());
-    let images = config.plugins.erofs.clone();
+    let (images, files) = (config.plugins.erofs.clone(), config.plugins.blockfile.clone());
+    let subvolumes = config.plugins.btrfs.clone();
     let own = Set::new("io.containerd.snapshotter.v1")
+        .with("blockfile", |root| {
+            let folder = folder(root, &files.root_path);
+            local(folder, blockfile::open(root, files), Vec::new())
+        })
+        .with("btrfs", |root| {
+            let folder = folder(root, &subvolumes.root_path);
+            local(folder, btrfs::open(root, subvolumes), Vec::new())
+        })
         .with("erofs", |root| {
             let folder = folder(root, &images.root_path);
             local(folder, erofs::open(root, images), erofs::capabilities())

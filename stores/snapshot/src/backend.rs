@@ -53,7 +53,7 @@ pub(crate) trait Shape: Send + Sync + 'static {
     }
 
     /// How to mount it.
-    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount>;
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Result<Vec<Mount>>;
 
     /// The tree whose usage is the snapshot's.
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf;
@@ -161,17 +161,15 @@ impl<S: Shape> Inner<S> {
             .make_tree(&mut ticket, kind, &labels)
             .and_then(|()| {
                 let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
-                self.shape.bring_up(&self.trees, &place)
+                self.mounts_of(&place)
             })
-            .and_then(|()| self.records().admit(&ticket));
-        if let Err(error) = made {
+            .and_then(|mounts| self.records().admit(&ticket).map(|()| mounts));
+        if made.is_err() {
             // The name is free again only when the folder is gone, or a cleanup could meet a successor's.
             self.remove_tree(ticket.id);
             self.records().release(&ticket);
-            return Err(error);
         }
-        let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
-        Ok(self.shape.mounts(&self.trees, &place))
+        made
     }
 
     fn mounts(&self, key: &SnapshotKey) -> Result<Vec<Mount>> {
@@ -185,9 +183,12 @@ impl<S: Shape> Inner<S> {
             }
             (record.clone(), records.chain(record.parent.as_ref())?)
         };
-        let place = Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels };
-        self.shape.bring_up(&self.trees, &place)?;
-        Ok(self.shape.mounts(&self.trees, &place))
+        self.mounts_of(&Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels })
+    }
+
+    fn mounts_of(&self, place: &Place<'_>) -> Result<Vec<Mount>> {
+        self.shape.bring_up(&self.trees, place)?;
+        self.shape.mounts(&self.trees, place)
     }
 
     fn make_tree(&self, ticket: &mut Ticket, kind: SnapshotKind, labels: &Labels) -> Result<()> {

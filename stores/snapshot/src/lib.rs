@@ -1,12 +1,15 @@
 //! Snapshotters that keep their trees in local folders.
 //!
 //! [`overlayfs`] gives each snapshot a folder of its own and lets the kernel lay them over one
-//! another; [`erofs`] does the same with committed layers that are images; [`native`] copies the parent, for filesystems
-//! that can do neither. All answer mounts as containerd's do and share everything else: the records, their journal, the folders, removal.
+//! another; [`erofs`] does the same with committed layers that are images; [`btrfs`] lets its filesystem share what
+//! snapshots have in common; [`blockfile`] copies images of filesystems; [`native`] copies the parent's files, for
+//! filesystems that can do nothing else. All answer mounts as containerd's do and share everything else: the records,
+//! their journal, the folders, removal.
 //!
 //! ```text
 //!   ROOT/journal         one line for each change of the records
-//!   ROOT/snapshots/N     the tree of snapshot N: for overlayfs and erofs fs/ and work/, for native the tree itself
+//!   ROOT/snapshots/N     the tree of snapshot N: for overlayfs and erofs fs/ and work/, for btrfs fs/, for blockfile
+//!                        image, for native the tree itself
 //! ```
 //! A change is true once its line is written. Lines of snapshots that are still being written aren't
 //! flushed to the disk, because a power cut ends whoever writes them; a commit flushes the tree first
@@ -25,6 +28,8 @@ mod trees;
 mod upper;
 mod usage;
 
+pub mod blockfile;
+pub mod btrfs;
 pub mod erofs;
 pub mod native;
 pub mod overlayfs;

@@ -12,6 +12,7 @@ use crate::{OpenError, erofs, native, overlayfs};
 
 mod images;
 mod model;
+mod volumes;
 
 fn overlay(root: &Path) -> Arc<dyn Snapshotter> {
     overlayfs::open(root, overlayfs::Config::default()).unwrap()

@@ -24,7 +24,12 @@ struct Level {
 /// Holds one directory open at a time, so that no depth is too deep. In a tree that somebody changes
 /// meanwhile, what vanishes is not counted.
 pub(crate) fn measure(path: &Path) -> io::Result<Usage> {
-    let mut walk = Walk { usage: Usage::default(), linked: HashSet::new() };
+    measure_since(path, None)
+}
+
+/// The same of what has changed since a time in seconds and nanoseconds.
+pub(crate) fn measure_since(path: &Path, since: Option<(i64, i64)>) -> io::Result<Usage> {
+    let mut walk = Walk { usage: Usage::default(), since, linked: HashSet::new() };
     let mut at = rustix::fs::openat(CWD, path, DIRECTORY, Mode::empty())?;
     let mut levels = vec![walk.enter(&at)?];
     while let Some(level) = levels.last_mut() {
@@ -55,6 +60,8 @@ fn identity(stat: &Stat) -> (u64, u64) {
 
 struct Walk {
     usage: Usage,
+    /// What has not changed since then is somebody else's.
+    since: Option<(i64, i64)>,
     /// Inodes with several names that were counted. Directories cannot have two.
     linked: HashSet<(u64, u64)>,
 }
@@ -87,6 +94,10 @@ impl Walk {
     }
 
     fn count(&mut self, stat: &Stat) {
+        let changed = (stat.st_ctime, stat.st_ctime_nsec as i64);
+        if self.since.is_some_and(|since| changed < since) {
+            return;
+        }
         let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !directory && stat.st_nlink > 1 && !self.linked.insert(identity(stat)) {
             return;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use testkit::{Daemon, Invocation, Kind, image, need, wait};
+use testkit::{Daemon, Invocation, Kind, Setup, image, need, wait};
 
 /// The image that the tests run.
 pub const IMAGE: &str = "berth.test/busybox:1";
@@ -24,9 +24,15 @@ impl Cli {
     /// Starts a daemon and loads busybox.
     #[track_caller]
     pub fn on(kind: Kind) -> Result<Self, need::Missing> {
+        Self::with(kind, Setup::default())
+    }
+
+    /// Starts a daemon set up in a certain way and loads busybox.
+    #[track_caller]
+    pub fn with(kind: Kind, setup: Setup) -> Result<Self, need::Missing> {
         let program = need::program("berth")?;
         let busybox = image::busybox()?;
-        let cli = Self { daemon: Daemon::start(kind)?, program };
+        let cli = Self { daemon: Daemon::with(kind, setup)?, program };
         let archive = cli.daemon.scratch().file("busybox.tar", busybox.docker_archive());
         let loaded = cli.run("load -i").arg(archive).ok();
         assert_eq!(loaded.trim(), format!("Loaded image: {IMAGE}"));

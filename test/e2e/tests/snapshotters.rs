@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use e2e::{Cli, IMAGE};
 use testkit::image::{Image, Layer};
 use testkit::registry::DockerRegistry;
-use testkit::{need, wait};
+use testkit::volume::{Volume, empty_ext4};
+use testkit::{Kind, Scratch, Setup, need, wait};
 
 /// A daemon with erofs; none where the machine does not have it.
 fn with_erofs() -> Option<Cli> {
@@ -31,14 +32,19 @@ fn mounted(cli: &Cli) -> usize {
     table.lines().filter(|line| line.contains(&root) && line.contains(" - erofs ")).count()
 }
 
-/// Removes everything and sees that no image stays mounted.
-fn finish(cli: Cli) {
+/// Removes every container and image.
+fn clear(cli: &Cli) {
     for id in cli.run("ps -aq").ok().lines() {
         cli.run("rm -f").arg(id).ok();
     }
     for id in cli.run("images -q").ok().lines() {
         cli.run("rmi -f").arg(id).ok();
     }
+}
+
+/// Removes everything and sees that no image stays mounted.
+fn finish(cli: Cli) {
+    clear(&cli);
     wait::until("the images of removed snapshots are unmounted", wait::SOON, || {
         (mounted(&cli) == 0).then_some(())
     });
@@ -104,4 +110,44 @@ fn foreign_clients_can_use_it() {
     let run = ctr().line("run --rm --snapshotter erofs").args([IMAGE, "one", "echo", "by ctr"]);
     assert_eq!(run.ok(), "by ctr\n");
     finish(cli);
+}
+
+/// Containers whose changes are kept, committed and gone with them, and a daemon that is killed meanwhile.
+fn serves(name: &str, config: String) {
+    let Ok(mut cli) = Cli::with(Kind::Berth, Setup { config, ..Setup::default() }) else { return };
+    let ready = cli.run("info --format {{.Snapshotters}}").ok();
+    assert!(ready.contains(name), "{ready}\n{}", cli.run("info").ok());
+    let run = format!("run --snapshotter {name}");
+    let script = "echo changed > /etc/new && rm /bin/sh && cat /etc/new";
+    assert_eq!(cli.sh(&format!("{run} --name one {IMAGE}"), script).ok(), "changed\n");
+    cli.daemon_mut().kill();
+    cli.daemon_mut().restart();
+    assert_eq!(cli.run("start -a one").outcome().code(), 127, "its shell is gone, and nobody else's");
+    assert_eq!(cli.sh(&format!("{run} --rm {IMAGE}"), "test -e /etc/new || echo new").ok(), "new\n");
+    cli.run(&format!("--snapshotter {name} commit one berth.test/made:1")).ok();
+    let made = format!("{run} --rm berth.test/made:1");
+    assert_eq!(cli.run(&format!("{made} cat /etc/new")).ok(), "changed\n");
+    assert_eq!(cli.run(&format!("{made} test -e /bin/sh")).outcome().code(), 1);
+    let ctr = cli.daemon().ctr().expect("a daemon that runs has its client");
+    let foreign = ctr.line(&format!("run --rm --snapshotter {name}")).args([IMAGE, "two", "echo", "by ctr"]);
+    assert_eq!(foreign.ok(), "by ctr\n");
+    clear(&cli);
+    let rows = || cli.run(&format!("snapshot ls --snapshotter {name} -q")).ok();
+    wait::soon("its snapshots are removed", || rows().is_empty());
+    cli.finish();
+}
+
+#[test]
+fn containers_run_on_subvolumes() {
+    let Ok(volume) = Volume::btrfs() else { return };
+    let root = volume.root().join("snapshots");
+    serves("btrfs", format!("[plugins.'io.containerd.snapshotter.v1.btrfs']\n root_path = {root:?}\n"));
+}
+
+#[test]
+fn containers_run_on_images_of_filesystems() {
+    let scratch = Scratch::new();
+    let Ok(empty) = empty_ext4(&scratch, 64 << 20) else { return };
+    let config = format!("[plugins.'io.containerd.snapshotter.v1.blockfile']\n scratch_file = {empty:?}\n");
+    serves("blockfile", config);
 }

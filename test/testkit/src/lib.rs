@@ -11,6 +11,7 @@ pub mod conformance;
 pub mod need;
 pub mod nri;
 pub mod tree;
+pub mod volume;
 pub mod wait;
 
 mod command;

@@ -24,5 +24,6 @@ pub mod sched_core;
 pub mod sealed;
 pub mod signal;
 pub mod spawn;
+pub mod subvolume;
 pub mod thread;
 pub mod userns;

@@ -72,6 +72,13 @@ pub(crate) fn erofs(into: &Path) -> Result<()> {
         .try_for_each(|name| wrapper(into, name, &format!("bin/{name}")))
 }
 
+/// mkfs.btrfs, in the same way.
+pub(crate) fn btrfs(into: &Path) -> Result<()> {
+    packages(&["btrfs-progs", "liblzo2-2"], into)?;
+    // This package is not of those that moved below usr.
+    wrapper(into, "mkfs.btrfs", "../sbin/mkfs.btrfs")
+}
+
 /// Makes `into/bin/NAME`, which runs a program below `into/usr` with its own libraries.
 fn wrapper(into: &Path, name: &str, program: &str) -> Result<()> {
     let bin = into.join("bin");

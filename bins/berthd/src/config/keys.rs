@@ -51,7 +51,7 @@ const PLUGIN_DIR: &str = "plugin_dir";
 const SCHED_CORE: &str = "sched_core";
 
 /// Plugins of containerd whose tables berthd keeps and does not read, or whose name tells it something.
-const KEPT: [&str; 30] = [
+const KEPT: [&str; 28] = [
     "io.containerd.content.v1.content",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -75,8 +75,6 @@ const KEPT: [&str; 30] = [
     "io.containerd.server.v1.grpc-tcp",
     "io.containerd.service.v1.tasks-service",
     "io.containerd.snapshotter.v1.aufs",
-    "io.containerd.snapshotter.v1.blockfile",
-    "io.containerd.snapshotter.v1.btrfs",
     "io.containerd.snapshotter.v1.devmapper",
     "io.containerd.snapshotter.v1.overlaybd",
     "io.containerd.snapshotter.v1.zfs",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use berth_snapshot::{erofs, native, overlayfs};
+use berth_snapshot::{blockfile, btrfs, erofs, native, overlayfs};
 use serde::{Deserialize, Serialize};
 
 use super::GoDuration;
@@ -37,6 +37,10 @@ pub(crate) struct Plugins {
     pub(crate) diff: DiffService,
     #[serde(rename = "io.containerd.shim.v1.manager")]
     pub(crate) shim: Shim,
+    #[serde(rename = "io.containerd.snapshotter.v1.blockfile")]
+    pub(crate) blockfile: blockfile::Config,
+    #[serde(rename = "io.containerd.snapshotter.v1.btrfs")]
+    pub(crate) btrfs: btrfs::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.erofs")]
     pub(crate) erofs: erofs::Config,
     #[serde(rename = "io.containerd.snapshotter.v1.native")]
@@ -196,6 +200,8 @@ impl Plugins {
             ttrpc: TtrpcServer::default(),
             diff: DiffService::default(),
             shim: Shim::default(),
+            blockfile: blockfile::Config::default(),
+            btrfs: btrfs::Config::default(),
             erofs: erofs::Config::default(),
             native: native::Config::default(),
             overlayfs: overlayfs::Config::default(),

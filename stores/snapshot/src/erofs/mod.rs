@@ -191,7 +191,7 @@ impl Shape for Erofs {
         })
     }
 
-    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Result<Vec<Mount>> {
         let own = Parts::of(trees, place.id);
         let writable = place.kind == SnapshotKind::Active;
         let applied = Self::applied(place, &own);
@@ -199,11 +199,11 @@ impl Shape for Erofs {
         match place.parents {
             [] if applied.is_none() => {
                 let access = if writable { "rw" } else { "ro" };
-                return vec![mount("bind", text(own.tree()), vec![access.into(), "rbind".into()])];
+                return Ok(vec![mount("bind", text(own.tree()), vec![access.into(), "rbind".into()])]);
             }
             [only] if !writable => {
                 let image = text(Parts::of(trees, *only).image());
-                return vec![mount("erofs", image, vec!["ro".into(), "loop".into()])];
+                return Ok(vec![mount("erofs", image, vec!["ro".into(), "loop".into()])]);
             }
             _ => {}
         }
@@ -216,7 +216,7 @@ impl Shape for Erofs {
         let lowers: Vec<String> = applied.into_iter().chain(below).map(text).collect();
         options.push(format!("lowerdir={}", lowers.join(":")));
         options.extend_from_slice(&self.options);
-        vec![mount("overlay", "overlay".to_owned(), options)]
+        Ok(vec![mount("overlay", "overlay".to_owned(), options)])
     }
 
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf {

@@ -121,7 +121,7 @@ fn file(from: &OwnedFd, to: BorrowedFd<'_>, name: &CString, stat: &Stat) -> io::
 }
 
 /// Shares the blocks if the filesystem can, else copies the runs of data and leaves the holes.
-fn contents(from: &File, to: &File, size: u64) -> io::Result<()> {
+pub(crate) fn contents(from: &File, to: &File, size: u64) -> io::Result<()> {
     if size == 0 || rustix::fs::ioctl_ficlone(to, from).is_ok() {
         return Ok(());
     }

@@ -4,7 +4,7 @@
 
 mod copy;
 
-pub(crate) use copy::read_xattrs;
+pub(crate) use copy::{contents as copy_contents, read_xattrs};
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -53,17 +53,16 @@ impl Shape for Native {
             .map_err(|error| Error::io(format!("cannot copy the parent's tree {}", from.display()), error))
     }
 
-    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Result<Vec<Mount>> {
         let id = if self.has_folder(place) { Some(&place.id) } else { place.parents.first() };
         let access = if place.kind == SnapshotKind::View { "ro" } else { "rw" };
-        id.into_iter()
-            .map(|id| Mount {
-                kind: "bind".into(),
-                source: trees.path(*id).to_string_lossy().into_owned(),
-                target: String::new(),
-                options: vec!["rbind".into(), access.into()],
-            })
-            .collect()
+        let mount = |id: &u64| Mount {
+            kind: "bind".into(),
+            source: trees.path(*id).to_string_lossy().into_owned(),
+            target: String::new(),
+            options: vec!["rbind".into(), access.into()],
+        };
+        Ok(id.into_iter().map(mount).collect())
     }
 
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf {

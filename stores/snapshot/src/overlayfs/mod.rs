@@ -108,7 +108,7 @@ impl Shape for Overlay {
         upper::make(trees, folder, place)
     }
 
-    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Vec<Mount> {
+    fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Result<Vec<Mount>> {
         let mut options = if self.remap { mapping::options(place.labels) } else { Vec::new() };
         let writable = place.kind == SnapshotKind::Active;
         let bound = match place.parents {
@@ -118,7 +118,7 @@ impl Shape for Overlay {
         };
         if let Some(id) = bound {
             options.extend([if writable { "rw" } else { "ro" }.to_owned(), "rbind".to_owned()]);
-            return vec![mount("bind", upper(trees, id), options)];
+            return Ok(vec![mount("bind", upper(trees, id), options)]);
         }
         if writable {
             options.push(format!("workdir={}", trees.path(place.id).join("work").display()));
@@ -127,7 +127,7 @@ impl Shape for Overlay {
         let lower: Vec<String> = place.parents.iter().map(|id| upper(trees, *id)).collect();
         options.push(format!("lowerdir={}", lower.join(":")));
         options.extend_from_slice(&self.options);
-        vec![mount("overlay", "overlay".to_owned(), options)]
+        Ok(vec![mount("overlay", "overlay".to_owned(), options)])
     }
 
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf {
