@@ -8,7 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use berth_sys::beneath::Root;
-use berth_sys::mount::mount_all;
+use berth_sys::mount::{MountError, mount_all};
 use berth_sys::thread::in_private_mounts;
 use berth_types::{Error, Mount, Result};
 
@@ -165,18 +165,31 @@ fn readable(mount: &Mount) -> Mount {
 fn privately<T: Send>(mounts: &[Mount], work: impl FnOnce(Root) -> Result<T> + Send) -> Result<T> {
     let done = in_private_mounts(|| {
         let point = Path::new(POINT);
-        let mounted = mount_all(mounts, point).map_err(|error| {
-            let kind = error
-                .raw_os_error()
-                .map_or(io::ErrorKind::InvalidInput, |number| io::Error::from_raw_os_error(number).kind());
-            io::Error::new(kind, error)
-        });
-        Ok(mounted
-            .and_then(|()| Root::open(point))
-            .map_err(|e| Error::io("cannot mount the tree", e))
-            .and_then(work))
+        let mounted = mount_all(mounts, point).map_err(as_io);
+        Ok(mounted.and_then(|()| open_alone(point, mounts.len())).map_err(no_tree).and_then(work))
     });
     done.map_err(|error| Error::io("cannot make a private mount namespace", error))?
+}
+
+/// Opens what is mounted at a place. A single mount is taken from there: it has ended when the root is closed, before
+/// anybody can be told that the work is done, and the place is free for another subvolume of the same filesystem.
+fn open_alone(point: &Path, mounts: usize) -> io::Result<Root> {
+    let root = Root::open(point)?;
+    if mounts == 1 {
+        berth_sys::mount::detach(point).map_err(as_io)?;
+    }
+    Ok(root)
+}
+
+fn as_io(error: MountError) -> io::Error {
+    let number = error.raw_os_error();
+    let kind =
+        number.map_or(io::ErrorKind::InvalidInput, |number| io::Error::from_raw_os_error(number).kind());
+    io::Error::new(kind, error)
+}
+
+fn no_tree(error: io::Error) -> Error {
+    Error::io("cannot mount the tree", error)
 }
 
 fn open(folder: &Path) -> Result<Root> {

@@ -26,7 +26,8 @@ pub fn in_own_directory<T: Send>(
     )
 }
 
-/// Runs `work` in a mount namespace of its own, whose changes nobody else sees.
+/// Runs `work` in a mount namespace of its own, whose changes nobody else sees. What is unmounted outside meanwhile
+/// goes here too, where mounts are shared at all.
 ///
 /// Blocking; on a thread of its own. Mounts made by `work` vanish when it returns, unless it gave a
 /// descriptor away. Needs `CAP_SYS_ADMIN`.
@@ -34,7 +35,7 @@ pub fn in_private_mounts<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -
     after(
         || {
             unshare(libc::CLONE_NEWNS | libc::CLONE_FS)?;
-            Ok(mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?)
+            Ok(mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?)
         },
         work,
     )

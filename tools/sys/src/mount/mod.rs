@@ -26,6 +26,9 @@ pub use self::idmap::{DetachedMount, mapped_clone};
 use self::options::Options;
 use crate::loopdev::{LoopDevice, LoopOptions};
 
+/// `statfs(2)` tells it as the type of an overlay.
+const OVERLAYFS_SUPER_MAGIC: u64 = 0x794C_7630;
+
 /// Why something could not be mounted or unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
@@ -126,16 +129,17 @@ pub fn unmount_all(target: &Path) -> Result<(), MountError> {
     }
 }
 
-/// What was mounted somewhere and is not any more: the filesystem ends when this is dropped, if nothing else is
-/// in it. For an overlay that means waiting until what was written beneath it is on disk.
+/// Overlays that were mounted somewhere and are not any more: they end when this is dropped, if nothing else is
+/// in them. That means waiting until what was written beneath them is on disk.
 #[derive(Debug, Default)]
 #[must_use = "dropping it is the part that takes time"]
 pub struct Detached(Vec<OwnedFd>);
 
 /// Takes everything stacked at `target` out of the tree at once; fine when nothing is, or when the path is gone.
 ///
-/// The path is free when it returns. What the kernel has to write first is left to the drop of the answer, which
-/// may block for as long as the disk takes.
+/// The path is free when it returns. What the kernel has to write to end an overlay is left to the drop of the answer,
+/// which may block for as long as the disk takes. Any other filesystem has ended, if nothing else is in it: another
+/// mount of its device must not find it half written.
 pub fn detach_all(target: &Path) -> Result<Detached, MountError> {
     let failed = |source| MountError::Unmount { target: target.to_owned(), source };
     let mut detached = Detached::default();
@@ -148,12 +152,23 @@ pub fn detach_all(target: &Path) -> Result<Detached, MountError> {
             Err(error) => return Err(failed(error.into())),
         };
         match unmount(target, UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH)) {
-            Ok(()) => detached.0.push(top),
+            Ok(()) if is_overlay(&top) => detached.0.push(top),
+            Ok(()) => drop(top),
             // No mount point any more.
             Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR) => return Ok(detached),
             Err(error) => return Err(failed(error.into())),
         }
     }
+}
+
+fn is_overlay(root: &OwnedFd) -> bool {
+    rustix::fs::fstatfs(root).is_ok_and(|found| found.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
+}
+
+/// Takes the one mount on top at `target` out of the tree. It goes on for those who have files of it open.
+pub fn detach(target: &Path) -> Result<(), MountError> {
+    let failed = |error: Errno| MountError::Unmount { target: target.to_owned(), source: error.into() };
+    unmount(target, UnmountFlags::NOFOLLOW.union(UnmountFlags::DETACH)).map_err(failed)
 }
 
 fn unmount_one(target: &Path) -> io::Result<()> {
