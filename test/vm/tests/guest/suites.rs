@@ -34,5 +34,6 @@ fn the_runtime_is_as_safe_there() {
 
 #[test]
 fn the_shim_passes_its_tests_there() {
-    passes("shim", &[]);
+    // Pipes and figures are the same everywhere, and emulated they are half of the time.
+    passes("shim", &["stdio::", "figures::"]);
 }
