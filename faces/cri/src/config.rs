@@ -20,7 +20,7 @@ pub struct Config {
     pub registry_hosts: Vec<PathBuf>,
     /// Headers for registries.
     pub registry_headers: Vec<(String, String)>,
-    /// Images that a kubelet must not remove, by what they are for.
+    /// Images that a kubelet must not remove, by what they are for. `sandbox` is that of pods' own containers.
     pub pinned_images: BTreeMap<String, String>,
     /// How long a pull may go on without a byte; zero for ever.
     pub pull_patience: Duration,
@@ -93,6 +93,8 @@ pub struct Handler {
     pub runtime_path: String,
     /// Whether it is berth's own shim, which keeps logs, lets people attach and needs no first process in a pod.
     pub is_own: bool,
+    /// Whether each of its pods has a container of the image for that as its first process, as with containerd.
+    pub pause_container: bool,
     /// Whether systemd makes the cgroups.
     pub systemd_cgroup: bool,
     /// The annotations of a pod, as shell patterns, that the runtime is told.

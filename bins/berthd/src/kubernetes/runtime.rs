@@ -81,6 +81,9 @@ struct RuntimeClass {
     snapshotter: String,
     sandboxer: String,
     io_type: String,
+    /// Ours: pods have a container of the image `pinned_images.sandbox`, as with containerd. It is a key of its own
+    /// because containerd writes that image into every configuration that it prints.
+    berth_pause_container: bool,
 }
 
 /// Its table `cni`.
@@ -157,6 +160,7 @@ impl Default for RuntimeClass {
             snapshotter: String::new(),
             sandboxer: "podsandbox".to_owned(),
             io_type: String::new(),
+            berth_pause_container: false,
         }
     }
 }
@@ -268,6 +272,7 @@ impl Runtime {
             },
             runtime_path: class.runtime_path.clone(),
             is_own,
+            pause_container: class.berth_pause_container,
             systemd_cgroup,
             pod_annotations: class.pod_annotations.clone(),
             container_annotations: class.container_annotations.clone(),

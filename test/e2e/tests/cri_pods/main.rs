@@ -6,6 +6,7 @@ mod life;
 mod logs;
 mod metrics;
 mod network;
+mod pause;
 mod people;
 mod restart;
 mod security;
