@@ -19,7 +19,7 @@ use berth_server::{Limits, Listeners, Owner, Socket};
 use berth_sys::limits::OpenFiles;
 use tokio::task::JoinSet;
 
-use crate::catalog::{DifferSource, Differs, Own, RuntimeDetails};
+use crate::catalog::{Controllers, DifferSource, Differs, Own, RuntimeDetails};
 use crate::command::Source;
 use crate::config::Config;
 use crate::introspection::{Parts, ready};
@@ -86,6 +86,10 @@ async fn serve(
     };
     let figures = figures::listen(&config).await?;
     let cri = kubernetes::open(&config, daemon.catalog.clone()).await?;
+    if let Some(cri) = &cri {
+        // There is no other.
+        let _ = daemon.controllers.pods.set(cri.clone());
+    }
     let kubernetes = kubernetes::services(cri.clone());
     let listeners = listen(&config)?;
     if let Some(listener) = figures {
@@ -138,6 +142,7 @@ struct Daemon {
     metadata: Arc<Metadata>,
     runtime: Arc<Runtime>,
     catalog: Arc<dyn Catalog>,
+    controllers: Arc<Controllers>,
     /// What goes on beside the requests.
     monitors: JoinSet<()>,
 }
@@ -179,6 +184,7 @@ impl Daemon {
             "looked for the last daemon's shims"
         );
 
+        records.extend(proxy::controller_records(config));
         records.extend(inventory(config));
         let introspection = Parts::new(root, records, Box::new(RuntimeDetails(runtime.clone())))?;
         introspection.require(&config.required_plugins)?;
@@ -187,6 +193,8 @@ impl Daemon {
         if !disabled_plugins.iter().any(|uri| uri == RESTART_MONITOR) {
             monitors.spawn(runtime.clone().restart_monitor());
         }
+        let controllers =
+            Arc::new(Controllers { remote: proxy::controllers(config), ..Controllers::default() });
         let catalog = Own {
             metadata: metadata.clone(),
             differs: Arc::new(differs),
@@ -195,8 +203,9 @@ impl Daemon {
             introspection: Arc::new(introspection),
             registries: Registries::new(config.plugins.transfer.registries()),
             transfers,
+            controllers: controllers.clone(),
         };
-        Ok(Self { metadata, runtime, catalog: Arc::new(catalog), monitors })
+        Ok(Self { metadata, runtime, catalog: Arc::new(catalog), controllers, monitors })
     }
 
     /// Ends every part, the last one opened first.

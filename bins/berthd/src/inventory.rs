@@ -19,7 +19,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 15] = [
+const SERVICES: [(&str, &[&str]); 16] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
     ("diff", &[SERVICE]),
@@ -29,6 +29,7 @@ const SERVICES: [(&str, &[&str]); 15] = [
     ("introspection", &[SERVICE]),
     ("leases", &["io.containerd.lease.v1"]),
     ("namespaces", &[SERVICE]),
+    ("sandbox-controllers", &["io.containerd.sandbox.controller.v1", EVENT]),
     ("sandboxes", &["io.containerd.sandbox.store.v1"]),
     ("snapshots", &[SERVICE]),
     ("streaming", &["io.containerd.streaming.v1"]),
@@ -50,12 +51,7 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 4] = [
-    (GRPC, "mounts"),
-    (GRPC, "sandbox-controllers"),
-    ("io.containerd.mount-manager.v1", "bolt"),
-    ("io.containerd.sandbox.controller.v1", "shim"),
-];
+const LATER: [(&str, &str); 2] = [(GRPC, "mounts"), ("io.containerd.mount-manager.v1", "bolt")];
 
 /// The restart monitor's name in `disabled_plugins`.
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
@@ -86,6 +82,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         verifier(config),
         ready("io.containerd.nri.v1", "nri", &[]),
         restart(),
+        ready("io.containerd.podsandbox.controller.v1", "podsandbox", &[EVENT, METADATA]),
+        ready("io.containerd.sandbox.controller.v1", "shim", &["io.containerd.shim.v1", EVENT]),
         ready("io.containerd.sandbox.store.v1", "local", &[METADATA]),
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
         task(),

@@ -93,6 +93,8 @@ pub struct Handler {
     pub runtime_path: String,
     /// Whether it is berth's own shim, which keeps logs, lets people attach and needs no first process in a pod.
     pub is_own: bool,
+    /// Who runs its pods; none for this interface itself.
+    pub controller: Option<String>,
     /// Whether each of its pods has a container of the image for that as its first process, as with containerd.
     pub pause_container: bool,
     /// Whether systemd makes the cgroups.

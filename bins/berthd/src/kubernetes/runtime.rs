@@ -15,7 +15,7 @@ use berth_types::{Any, RuntimeInfo};
 use serde::Deserialize;
 
 use crate::config::{Config, GoDuration};
-use crate::parts;
+use crate::{parts, proxy};
 
 /// The plugin, and its table.
 pub(crate) const RUNTIME: &str = "io.containerd.cri.v1.runtime";
@@ -249,9 +249,14 @@ impl Runtime {
     }
 
     fn handler(&self, name: &str, class: &RuntimeClass, config: &Config) -> Result<Handler> {
-        let is_known = matches!(class.sandboxer.as_str(), "" | "podsandbox");
-        if !is_known {
-            bail!("sandboxer {:?} is not there: podsandbox is", class.sandboxer);
+        let controller = Some(class.sandboxer.as_str()).filter(|name| !["", "podsandbox"].contains(name));
+        if let Some(name) = controller
+            && name != "shim"
+            && !proxy::is_controller(config, name)
+        {
+            bail!(
+                "sandboxer {name:?} is not there: podsandbox, shim and [proxy_plugins] of type sandbox are"
+            );
         }
         let systemd_cgroup = match class.options.get("SystemdCgroup") {
             Some(value) => value.as_bool().context("SystemdCgroup must be true or false")?,
@@ -259,6 +264,7 @@ impl Runtime {
         };
         let is_own = class.runtime_type == OWN
             && class.runtime_path.is_empty()
+            && controller.is_none()
             && !config.plugins.shims.runtimes.contains_key(OWN);
         let base_spec = match class.base_runtime_spec.as_str() {
             "" => None,
@@ -272,6 +278,7 @@ impl Runtime {
             },
             runtime_path: class.runtime_path.clone(),
             is_own,
+            controller: controller.map(str::to_owned),
             pause_container: class.berth_pause_container,
             systemd_cgroup,
             pod_annotations: class.pod_annotations.clone(),

@@ -40,7 +40,7 @@ const SIGKILL: u32 = 9;
 impl Pod {
     /// Whether it is made with a first process. Ours need one only once a container shares its process ids.
     pub(super) fn needs_first_process(&self) -> bool {
-        !self.handler.is_own || self.handler.pause_container
+        self.controller().is_none() && (!self.handler.is_own || self.handler.pause_container)
     }
 
     fn pause_id(&self) -> Result<ContainerId> {
@@ -112,6 +112,12 @@ impl Cri {
         if let Some(pid) = pod.facts().pause {
             return Ok(pid);
         }
+        if let Some(name) = pod.controller() {
+            return Err(Error::not_implemented(format!(
+                "the processes of pod {} cannot be shared: its controller {name} tells of none",
+                pod.id
+            )));
+        }
         let pid = self.start_pause(pod).await?;
         self.change_pod(pod, |facts| facts.pause = Some(pid)).await?;
         Ok(pid)
@@ -141,10 +147,11 @@ impl Cri {
             checkpoint: None,
             options: None,
             runtime_path: pod.handler.runtime_path.clone(),
+            endpoint: None,
         };
         tasks.create(request).await?;
         let pid = tasks.start(&ProcessRef::init(id)).await?;
-        self.watch_pause_end(pod);
+        self.watch_pause_end(pod, pid);
         Ok(pid)
     }
 
@@ -193,12 +200,10 @@ impl Cri {
 
     /// Takes up the first process of the daemon before this one. A pod whose first process has ended is not ready.
     pub(super) async fn watch_pause(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
-        if pod.facts().pause.is_none() {
-            return Ok(());
-        }
+        let Some(pid) = pod.facts().pause else { return Ok(()) };
         match self.tasks().state(&ProcessRef::init(pod.pause_id()?)).await {
             Ok(state) if state.status == ProcessStatus::Running => {
-                self.watch_pause_end(pod);
+                self.watch_pause_end(pod, pid);
                 Ok(())
             }
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -206,7 +211,7 @@ impl Cri {
         }
     }
 
-    fn watch_pause_end(self: &Arc<Self>, pod: &Arc<Pod>) {
+    fn watch_pause_end(self: &Arc<Self>, pod: &Arc<Pod>, pid: u32) {
         let (cri, pod) = (self.clone(), pod.clone());
         self.nursery.clone().spawn(async move {
             let Ok(id) = pod.pause_id() else { return };
@@ -214,13 +219,7 @@ impl Cri {
                 // The daemon ends, or the task has been removed with its pod.
                 return;
             }
-            let facts = pod.change(|facts| facts.pause = None);
-            if facts.stage == super::Stage::Ready && pod.work.try_lock().is_ok() {
-                tracing::warn!(pod = %pod.id, "the pod's first process has ended");
-                if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Lost).await {
-                    tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());
-                }
-            }
+            cri.lose(&pod, Some(pid)).await;
         });
     }
 

@@ -62,18 +62,21 @@ impl Pod {
 
 impl Cri {
     /// The status of a pod with those of its containers; `verbose` for people.
-    pub(crate) fn pod_status(
+    pub(crate) async fn pod_status(
         &self,
         id: &str,
         verbose: bool,
     ) -> berth_types::Result<proto::PodSandboxStatusResponse> {
         let pod = self.pod(id)?;
-        let for_people =
-            || [("info".to_owned(), pod.info(self)), ("calls".to_owned(), pod.diary.told().to_string())];
-        let info = verbose.then(for_people);
+        let mut info = HashMap::new();
+        if verbose {
+            info.extend(self.sandbox_info(&pod).await);
+            info.insert("info".to_owned(), pod.info(self));
+            info.insert("calls".to_owned(), pod.diary.told().to_string());
+        }
         Ok(proto::PodSandboxStatusResponse {
             status: Some(pod.status()),
-            info: info.into_iter().flatten().collect::<HashMap<_, _>>(),
+            info,
             containers_statuses: Vec::new(),
             timestamp: 0,
         })

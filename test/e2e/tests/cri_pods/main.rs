@@ -1,6 +1,7 @@
 //! Pods and containers over the CRI, as a kubelet asks for them.
 
 mod cdi;
+mod controllers;
 mod foreign;
 mod life;
 mod logs;
@@ -8,6 +9,7 @@ mod metrics;
 mod network;
 mod pause;
 mod people;
+mod proxy;
 mod restart;
 mod security;
 mod sessions;
