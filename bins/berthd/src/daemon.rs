@@ -30,6 +30,8 @@ use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
 use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report};
 
+/// containerd's table with the files of classes.
+const TASKS: &str = "io.containerd.service.v1.tasks-service";
 /// Threads that serve. One would do for most; with two a large answer does not hold up a small one.
 const WORKERS: usize = 2;
 /// Threads for work that blocks, at most; each ends when it has had nothing to do for a while.
@@ -362,6 +364,18 @@ fn unused(config: &Config) -> Vec<String> {
         .collect();
     if config.plugins.metadata.no_sync {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
+    }
+    let tasks = config.plugins.others.get(TASKS).and_then(toml::Value::as_table);
+    for (key, instead) in [
+        (
+            "blockio_config_file",
+            "there are no classes of block I/O, and a container that asks for one is refused",
+        ),
+        ("rdt_config_file", "classes of RDT are the folders of /sys/fs/resctrl"),
+    ] {
+        if tasks.and_then(|table| table.get(key)).is_some_and(|value| value.as_str() != Some("")) {
+            warnings.push(format!("{key} of {TASKS} is not read: {instead}"));
+        }
     }
     warnings
 }

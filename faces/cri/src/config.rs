@@ -68,6 +68,10 @@ pub struct Pods {
     pub restrict_oom_score: bool,
     /// Whether limits of huge pages are passed over.
     pub disable_hugetlb: bool,
+    /// Whether classes of block I/O that containers ask for are passed over.
+    pub ignore_block_io_classes: bool,
+    /// Whether classes of RDT that the machine does not have are passed over.
+    pub ignore_rdt_classes: bool,
     /// Whether volumes that an image names are passed over.
     pub ignore_image_volumes: bool,
     /// Whether devices belong to the user of the container that gets them.

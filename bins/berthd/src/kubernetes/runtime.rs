@@ -239,6 +239,8 @@ impl Runtime {
             unset_seccomp: Some(self.unset_seccomp_profile.clone()).filter(|profile| !profile.is_empty()),
             restrict_oom_score: self.restrict_oom_score_adj,
             disable_hugetlb: self.disable_hugetlb_controller,
+            ignore_block_io_classes: self.containerd.ignore_blockio_not_enabled_errors,
+            ignore_rdt_classes: self.containerd.ignore_rdt_not_enabled_errors,
             ignore_image_volumes: self.ignore_image_defined_volumes,
             device_ownership_from_user: self.device_ownership_from_security_context,
             disable_apparmor: self.disable_apparmor,

@@ -1,6 +1,7 @@
 //! Pods and containers over the CRI, as a kubelet asks for them.
 
 mod cdi;
+mod classes;
 mod controllers;
 mod foreign;
 mod life;
