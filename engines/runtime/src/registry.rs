@@ -117,6 +117,8 @@ impl Registry<Task> {
         if (exec_id == container_id || exec_id.is_empty())
             && let Ok(id) = container_id.parse()
             && let Some(task) = self.live(&Key { namespace: envelope.namespace.clone(), id })
+            // An event may come when its task has gone and another one has the name.
+            && (exit.pid == task.pid() || exit.pid == 0 || task.pid() == 0)
         {
             match &envelope.event {
                 Event::TaskDelete { .. } => task.note_deletion(),

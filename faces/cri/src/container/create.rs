@@ -302,6 +302,7 @@ impl Container {
             life: watch::Sender::new(Life::default()),
             limits: Mutex::default(),
             measured: Measured::default(),
+            process: tokio::sync::OnceCell::new(),
             work: tokio::sync::Mutex::default(),
         }
     }
