@@ -68,6 +68,8 @@ pub struct Pods {
     pub restrict_oom_score: bool,
     /// Whether limits of huge pages are passed over.
     pub disable_hugetlb: bool,
+    /// Whether containers may be saved.
+    pub checkpoints: bool,
     /// Whether classes of block I/O that containers ask for are passed over.
     pub ignore_block_io_classes: bool,
     /// Whether classes of RDT that the machine does not have are passed over.

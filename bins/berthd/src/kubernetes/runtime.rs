@@ -48,6 +48,8 @@ pub(super) struct Runtime {
     ignore_deprecation_warnings: Vec<String>,
     stats_collect_period: toml::Value,
     stats_retention_period: toml::Value,
+    enable_criu: bool,
+    enable_experimental_restore_via_create: bool,
     sandboxer: String,
     containerd: Containerd,
     cni: Cni,
@@ -125,6 +127,8 @@ impl Default for Runtime {
             ignore_deprecation_warnings: Vec::new(),
             stats_collect_period: String::new().into(),
             stats_retention_period: String::new().into(),
+            enable_criu: true,
+            enable_experimental_restore_via_create: false,
             sandboxer: String::new(),
             containerd: Containerd::default(),
             cni: Cni::default(),
@@ -188,6 +192,9 @@ impl Runtime {
         if !self.cni.conf_template.is_empty() {
             all.push("conf_template of the cni table: network configurations are not written by berth");
         }
+        if self.enable_experimental_restore_via_create {
+            all.push("enable_experimental_restore_via_create: containers are not made from checkpoints");
+        }
         if self.selinux_category_range != 1024 && self.enable_selinux {
             all.push("selinux_category_range: labels are taken as they are asked for");
         }
@@ -239,6 +246,7 @@ impl Runtime {
             unset_seccomp: Some(self.unset_seccomp_profile.clone()).filter(|profile| !profile.is_empty()),
             restrict_oom_score: self.restrict_oom_score_adj,
             disable_hugetlb: self.disable_hugetlb_controller,
+            checkpoints: self.enable_criu,
             ignore_block_io_classes: self.containerd.ignore_blockio_not_enabled_errors,
             ignore_rdt_classes: self.containerd.ignore_rdt_not_enabled_errors,
             ignore_image_volumes: self.ignore_image_defined_volumes,

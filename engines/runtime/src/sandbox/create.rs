@@ -26,7 +26,7 @@ impl Engine {
         let failed = |error: Error| error.context(format!("failed to start new shim for sandbox {id}"));
         let program = self.programs.resolve(&record.runtime.name).map_err(failed)?;
         let bundle = Bundle::of(&self.config, Of::Sandbox, &key);
-        let spec = record.spec.as_ref().map(|spec| spec.value.to_vec());
+        let spec = record.spec.as_ref().map(|spec| spec.value.clone());
         let started = self.shim_of_its_own(&bundle, spec, &program, record.runtime.options.as_ref()).await;
         let (shim, log) = match started {
             Ok(started) => started,

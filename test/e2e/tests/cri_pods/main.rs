@@ -2,6 +2,8 @@
 
 mod cdi;
 mod classes;
+mod config;
+mod confinement;
 mod controllers;
 mod foreign;
 mod life;
