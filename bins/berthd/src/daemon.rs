@@ -28,7 +28,8 @@ use crate::notify::Notify;
 use crate::parts::{named, snapshotters};
 use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
-use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report};
+use crate::traces::{Traces, Wanted};
+use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report, traces};
 
 /// containerd's table with the files of classes.
 const TASKS: &str = "io.containerd.service.v1.tasks-service";
@@ -44,7 +45,12 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 pub(crate) fn run(source: &Source) -> Result<()> {
     let began = Instant::now();
     let config = source.config()?;
-    let log = log::start(&config.debug.level, &config.debug.format)?;
+    let wanted = traces::wanted(&config);
+    let traces = match &wanted {
+        Wanted::On(protocol) => Some(Traces::start(*protocol, source.identity.name)),
+        Wanted::Off(_) | Wanted::Wrong(_) => None,
+    };
+    let log = log::start(&config.debug.level, &config.debug.format, traces.as_ref())?;
     tracing::info!(
         version = identity::version(),
         revision = identity::revision(),
@@ -54,6 +60,9 @@ pub(crate) fn run(source: &Source) -> Result<()> {
     let _places = Places::take(&config)?;
     for warning in config.warnings.iter().cloned().chain(proxy::warnings(&config)).chain(unused(&config)) {
         tracing::warn!("{warning}");
+    }
+    if let Wanted::Wrong(why) = &wanted {
+        tracing::warn!("there are no traces: {why}");
     }
     set_oom_score(config.oom_score);
     join_cgroup(&config.cgroup.path)?;
@@ -68,7 +77,13 @@ pub(crate) fn run(source: &Source) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
-    let result = tokio.block_on(serve(source, config, open_files, &log, began));
+    if let Some(traces) = &traces {
+        traces.run_on(tokio.handle().clone());
+    }
+    let result = tokio.block_on(serve(source, config, open_files, &log, traces.is_some(), began));
+    if let Some(traces) = &traces {
+        traces.close();
+    }
     tokio.shutdown_timeout(LAST_WORK);
     result
 }
@@ -78,6 +93,7 @@ async fn serve(
     mut config: Config,
     open_files: Option<OpenFiles>,
     log: &log::Handle,
+    is_traced: bool,
     began: Instant,
 ) -> Result<()> {
     let mut signals = Signals::catch()?;
@@ -92,7 +108,8 @@ async fn serve(
         // There is no other.
         let _ = daemon.controllers.pods.set(cri.clone());
     }
-    let kubernetes = kubernetes::services(cri.clone());
+    let services = kubernetes::services(cri.clone());
+    let services = if is_traced { traces::around(services) } else { services };
     let listeners = listen(&config)?;
     if let Some(listener) = figures {
         let containers = !config.plugins.cgroups.no_prometheus;
@@ -109,7 +126,7 @@ async fn serve(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // An error means that the sender is gone, which says the same.
     let serving =
-        berth_server::serve(daemon.catalog.clone(), listeners, kubernetes, async { drop(stopped.await) });
+        berth_server::serve(daemon.catalog.clone(), listeners, services, async { drop(stopped.await) });
     tokio::pin!(serving);
     let mut stop = Some(stop);
     let result = loop {

@@ -8,6 +8,7 @@ use berth_types::{PluginInfo, PluginState};
 
 use crate::config::Config;
 use crate::introspection::{plugin_uri, ready};
+use crate::traces::{self, Wanted};
 use crate::{figures, kubernetes};
 
 const CONTENT: &str = "io.containerd.content.v1";
@@ -57,7 +58,7 @@ const LATER: [(&str, &str); 2] = [(GRPC, "mounts"), ("io.containerd.mount-manage
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 9] = [
     RESTART_MONITOR,
     "io.containerd.image-verifier.v1.bindir",
     figures::URI,
@@ -65,6 +66,8 @@ const OPTIONAL: [&str; 7] = [
     kubernetes::IMAGES,
     kubernetes::NRI,
     kubernetes::RUNTIME,
+    traces::PROCESSOR,
+    traces::TRACING,
 ];
 
 /// Records of everything but the open sets, which tell of themselves.
@@ -88,6 +91,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
         task(),
         ready("io.containerd.warning.v1", "deprecations", &[]),
+        traced("io.containerd.tracing.processor.v1", "otlp", &[], config),
+        traced("io.containerd.internal.v1", "tracing", &["io.containerd.tracing.processor.v1"], config),
         ready("io.containerd.server.v1", "grpc", &[GRPC]),
         metrics(config),
         ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
@@ -142,6 +147,16 @@ fn metrics(config: &Config) -> PluginInfo {
     if config.plugins.metrics.address.is_empty() {
         record.state = PluginState::Skipped("no address is configured: skip plugin".to_owned());
     }
+    record
+}
+
+fn traced(kind: &str, id: &str, requires: &[&str], config: &Config) -> PluginInfo {
+    let mut record = ready(kind, id, requires);
+    record.state = match traces::wanted(config) {
+        Wanted::On(_) => PluginState::Ready,
+        Wanted::Off(why) => PluginState::Skipped(format!("{why}: skip plugin")),
+        Wanted::Wrong(why) => PluginState::Failed(why),
+    };
     record
 }
 

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use berth_proto::runtime::v1 as proto;
 use berth_types::{Error, Result, SandboxId};
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::{Facts, Pod, Stage};
 use crate::blocking::blocking;
@@ -50,7 +51,10 @@ impl Cri {
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;
         let work = pod.diary.begin("RunPodSandbox");
-        let up = self.bring_up(&pod, &work).await;
+        let span = tracing::info_span!(
+            target: "otel", "cri.sandbox.run", sandbox.id = %pod.id, sandbox.name = pod.name,
+        );
+        let up = self.bring_up(&pod, &work).instrument(span).await;
         if up.is_err() {
             self.abandon(&pod, &work).await;
         }
@@ -103,7 +107,8 @@ impl Cri {
             made.make_namespaces()
         });
         work.step("files and namespaces", making).await?;
-        let attached = work.step(self.networks.told(pod), self.attach(pod)).await?;
+        let attaching = tracing::info_span!(target: "otel", "cni.setup_pod_network");
+        let attached = work.step(self.networks.told(pod), self.attach(pod).instrument(attaching)).await?;
         work.step("kernel parameters", self.set_kernel_parameters(pod)).await?;
         let (pause, endpoint) = match pod.controller() {
             Some(name) => {
