@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
+use berth_cdi::DeviceName;
 use berth_erofs::{Image, Layer, Nothing};
 use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
@@ -124,6 +125,28 @@ pub const TARGETS: &[Target] = &[
         name: "nri",
         words: &["-", "/", "..", "=", "rslave", "network", "\u{8}\u{7f}", "\u{1a}\u{2}\u{8}\u{1}", "\u{0}"],
         run: nri,
+    },
+    Target {
+        name: "cdi",
+        words: &[
+            "cdiVersion: ",
+            "\"0.7.0\"",
+            "kind: vendor.com/gpu",
+            "devices:\n- name: ",
+            "containerEdits:",
+            "deviceNodes:",
+            "mounts:",
+            "hooks:",
+            "{path: /dev/a, hostPath: /dev/null}",
+            "&a",
+            "*a",
+            "<<: ",
+            "!!binary ",
+            "\n  ",
+            "0o777",
+            "..",
+        ],
+        run: cdi,
     },
 ];
 
@@ -371,4 +394,21 @@ fn nri(input: &[u8]) {
         assert!(!hidden || over == "/", "{} hides a mount before it", mount.destination);
     }
     berth_nri::describe(&spec);
+}
+
+/// What a vendor's file describes has names by which it is found, and is given to a container or is an error.
+fn cdi(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else { return };
+    for name in ["vendor.yaml", "vendor.json"] {
+        let mut spec = Spec::default();
+        let Ok(devices) = berth_cdi::inject_file(&mut spec, Path::new(name), text) else { continue };
+        assert!(!devices.is_empty(), "a file without a device is none");
+        for device in devices {
+            let again = device.to_string().parse::<DeviceName>();
+            assert!(again.is_ok_and(|again| again == device), "{device} cannot be asked for");
+        }
+        let process = spec.process.unwrap_or_default();
+        assert!(process.env.iter().all(|pair| pair.contains('=')), "an environment without a value");
+        assert!(spec.mounts.iter().all(|mount| !mount.destination.is_empty()), "a mount nowhere");
+    }
 }

@@ -44,7 +44,8 @@ fn every_target_has_a_test_here() {
             "whiteout",
             "spdy",
             "websocket",
-            "nri"
+            "nri",
+            "cdi"
         ]
     );
 }
@@ -107,4 +108,9 @@ fn frames_of_websockets() {
 #[test]
 fn adjustments_of_plugins() {
     holds("nri");
+}
+
+#[test]
+fn descriptions_of_devices() {
+    holds("cdi");
 }

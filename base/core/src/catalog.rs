@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use berth_types::{Result, SnapshotterName};
+use berth_types::{Error, Result, SnapshotterName};
 
 use crate::{
-    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Sandboxes, Scope,
-    Snapshotter, Tasks, Transfers,
+    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, SandboxController,
+    Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
 
 /// The handles of a daemon, its own or a remote one's. Asking for a handle is cheap and does no
@@ -43,6 +43,11 @@ pub trait Catalog: Send + Sync {
     /// Sandboxes, for a catalog that keeps them.
     fn sandboxes(&self, _scope: &Scope) -> Option<Arc<dyn Sandboxes>> {
         None
+    }
+
+    /// What runs sandboxes, by its name. NotFound for one that the catalog does not have.
+    fn controller(&self, name: &str, _scope: &Scope) -> Result<Arc<dyn SandboxController>> {
+        Err(Error::not_found(format!("failed to get sandbox controller by {name}")))
     }
 
     /// Images in and out, for a catalog that does that by itself.

@@ -12,6 +12,7 @@
 mod catalog;
 mod containers;
 mod content;
+mod controllers;
 mod diff;
 mod events;
 mod images;
@@ -28,6 +29,7 @@ mod transfers;
 pub use catalog::Catalog;
 pub use containers::Containers;
 pub use content::{BlobReader, CommitRequest, ContentStore, Ingest, IngestRequest, read_blob, write_blob};
+pub use controllers::{CreateSandbox, Endpoint, SandboxController, SandboxInstance, SandboxStatus};
 pub use diff::{ApplyRequest, CompareRequest, Differ};
 pub use events::{EventStream, Events};
 pub use images::Images;

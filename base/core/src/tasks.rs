@@ -8,6 +8,8 @@ use berth_types::{
     ProcessState, Result, Stdio, TerminalSize,
 };
 
+use crate::Endpoint;
+
 /// A task to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CreateTask {
@@ -23,6 +25,8 @@ pub struct CreateTask {
     pub options: Option<Any>,
     /// The shim's executable, over the runtime's name.
     pub runtime_path: String,
+    /// Who runs its sandbox, and makes the task too; without it the shim of the container's sandbox, or one of its own.
+    pub endpoint: Option<Endpoint>,
 }
 
 /// One more process for a task.

@@ -45,6 +45,14 @@ pub(crate) enum Scenario {
     Metadata,
     /// A pod with one container, over the CRI.
     Pods,
+    /// A hundred such pods at once and one after the other.
+    PodFleet,
+    /// Commands in a pod's container, a hundred a second for a minute.
+    PodProbes,
+    /// What each running pod takes.
+    PodMemory,
+    /// A restart with two hundred pods running.
+    PodRestart,
 }
 
 impl Scenario {
@@ -67,7 +75,11 @@ impl Scenario {
             Self::Pull => pull::run(rounds, table),
             Self::Link => link::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),
-            Self::Pods => pods::run(rounds, table),
+            Self::Pods => pods::life(rounds, table),
+            Self::PodFleet => pods::fleet(rounds, table),
+            Self::PodProbes => pods::probes(rounds, table),
+            Self::PodMemory => pods::memory(rounds, table),
+            Self::PodRestart => pods::restart(rounds, table),
         }
     }
 }

@@ -60,6 +60,7 @@ async fn stages(subject: &Subject, rootfs: &[Mount]) -> Result<[f64; 4]> {
         checkpoint: None,
         options: None,
         runtime_path: String::new(),
+        endpoint: None,
     };
     let mut moments = vec![Instant::now()];
     tasks.create(request).await?;

@@ -1,13 +1,15 @@
 //! Everything that this daemon has, by name and scope.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use berth_client::Client;
 use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
+    Leases, Namespaces, SandboxController, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
+use berth_cri::Cri;
 use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
 use berth_registry::Registries;
@@ -28,6 +30,7 @@ pub(crate) struct Own {
     pub(crate) introspection: Arc<Parts>,
     pub(crate) registries: Registries,
     pub(crate) transfers: Settings,
+    pub(crate) controllers: Arc<Controllers>,
 }
 
 /// The differs in the order in which they are tried.
@@ -88,6 +91,10 @@ impl Catalog for Own {
         Some(self.metadata.sandboxes(scope))
     }
 
+    fn controller(&self, name: &str, scope: &Scope) -> Result<Arc<dyn SandboxController>> {
+        self.controllers.controller(name, scope, &self.runtime)
+    }
+
     fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {
         self.metadata.leases(scope)
     }
@@ -108,6 +115,37 @@ impl Catalog for Own {
 
     fn introspection(&self) -> Arc<dyn Introspection> {
         self.introspection.clone()
+    }
+}
+
+/// What runs sandboxes beside the shims.
+#[derive(Default)]
+pub(crate) struct Controllers {
+    /// Kubernetes' pods, once their interface is open.
+    pub(crate) pods: OnceLock<Arc<Cri>>,
+    /// Those that are other processes, by their name.
+    pub(crate) remote: BTreeMap<String, Client>,
+}
+
+impl Controllers {
+    fn controller(&self, name: &str, scope: &Scope, runtime: &Runtime) -> Result<Arc<dyn SandboxController>> {
+        match name {
+            "shim" => return Ok(runtime.sandboxes(scope)),
+            "podsandbox" => {
+                if let Some(pods) = self.pods.get() {
+                    return Ok(pods.controller(scope));
+                }
+            }
+            _ => {}
+        }
+        let known = || {
+            let own = ["shim"].into_iter().chain(self.pods.get().map(|_| "podsandbox"));
+            own.chain(self.remote.keys().map(String::as_str)).collect::<Vec<_>>().join(", ")
+        };
+        let remote = self.remote.get(name).ok_or_else(|| {
+            Error::not_found(format!("failed to get sandbox controller by {name}: there are {}", known()))
+        })?;
+        remote.controller(name, scope)
     }
 }
 

@@ -19,7 +19,7 @@ use berth_server::{Limits, Listeners, Owner, Socket};
 use berth_sys::limits::OpenFiles;
 use tokio::task::JoinSet;
 
-use crate::catalog::{DifferSource, Differs, Own, RuntimeDetails};
+use crate::catalog::{Controllers, DifferSource, Differs, Own, RuntimeDetails};
 use crate::command::Source;
 use crate::config::Config;
 use crate::introspection::{Parts, ready};
@@ -28,8 +28,11 @@ use crate::notify::Notify;
 use crate::parts::{named, snapshotters};
 use crate::places::{Places, join_cgroup, raise_open_files, set_oom_score};
 use crate::signals::{Signals, Wish};
-use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report};
+use crate::traces::{Traces, Wanted};
+use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report, traces};
 
+/// containerd's table with the files of classes.
+const TASKS: &str = "io.containerd.service.v1.tasks-service";
 /// Threads that serve. One would do for most; with two a large answer does not hold up a small one.
 const WORKERS: usize = 2;
 /// Threads for work that blocks, at most; each ends when it has had nothing to do for a while.
@@ -42,7 +45,12 @@ const LAST_WORK: Duration = Duration::from_secs(5);
 pub(crate) fn run(source: &Source) -> Result<()> {
     let began = Instant::now();
     let config = source.config()?;
-    let log = log::start(&config.debug.level, &config.debug.format)?;
+    let wanted = traces::wanted(&config);
+    let traces = match &wanted {
+        Wanted::On(protocol) => Some(Traces::start(*protocol, source.identity.name)),
+        Wanted::Off(_) | Wanted::Wrong(_) => None,
+    };
+    let log = log::start(&config.debug.level, &config.debug.format, traces.as_ref())?;
     tracing::info!(
         version = identity::version(),
         revision = identity::revision(),
@@ -52,6 +60,9 @@ pub(crate) fn run(source: &Source) -> Result<()> {
     let _places = Places::take(&config)?;
     for warning in config.warnings.iter().cloned().chain(proxy::warnings(&config)).chain(unused(&config)) {
         tracing::warn!("{warning}");
+    }
+    if let Wanted::Wrong(why) = &wanted {
+        tracing::warn!("there are no traces: {why}");
     }
     set_oom_score(config.oom_score);
     join_cgroup(&config.cgroup.path)?;
@@ -66,7 +77,13 @@ pub(crate) fn run(source: &Source) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the threads that serve")?;
-    let result = tokio.block_on(serve(source, config, open_files, &log, began));
+    if let Some(traces) = &traces {
+        traces.run_on(tokio.handle().clone());
+    }
+    let result = tokio.block_on(serve(source, config, open_files, &log, traces.is_some(), began));
+    if let Some(traces) = &traces {
+        traces.close();
+    }
     tokio.shutdown_timeout(LAST_WORK);
     result
 }
@@ -76,6 +93,7 @@ async fn serve(
     mut config: Config,
     open_files: Option<OpenFiles>,
     log: &log::Handle,
+    is_traced: bool,
     began: Instant,
 ) -> Result<()> {
     let mut signals = Signals::catch()?;
@@ -86,7 +104,12 @@ async fn serve(
     };
     let figures = figures::listen(&config).await?;
     let cri = kubernetes::open(&config, daemon.catalog.clone()).await?;
-    let kubernetes = kubernetes::services(cri.clone());
+    if let Some(cri) = &cri {
+        // There is no other.
+        let _ = daemon.controllers.pods.set(cri.clone());
+    }
+    let services = kubernetes::services(cri.clone());
+    let services = if is_traced { traces::around(services) } else { services };
     let listeners = listen(&config)?;
     if let Some(listener) = figures {
         let containers = !config.plugins.cgroups.no_prometheus;
@@ -103,7 +126,7 @@ async fn serve(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     // An error means that the sender is gone, which says the same.
     let serving =
-        berth_server::serve(daemon.catalog.clone(), listeners, kubernetes, async { drop(stopped.await) });
+        berth_server::serve(daemon.catalog.clone(), listeners, services, async { drop(stopped.await) });
     tokio::pin!(serving);
     let mut stop = Some(stop);
     let result = loop {
@@ -138,6 +161,7 @@ struct Daemon {
     metadata: Arc<Metadata>,
     runtime: Arc<Runtime>,
     catalog: Arc<dyn Catalog>,
+    controllers: Arc<Controllers>,
     /// What goes on beside the requests.
     monitors: JoinSet<()>,
 }
@@ -179,6 +203,7 @@ impl Daemon {
             "looked for the last daemon's shims"
         );
 
+        records.extend(proxy::controller_records(config));
         records.extend(inventory(config));
         let introspection = Parts::new(root, records, Box::new(RuntimeDetails(runtime.clone())))?;
         introspection.require(&config.required_plugins)?;
@@ -187,6 +212,8 @@ impl Daemon {
         if !disabled_plugins.iter().any(|uri| uri == RESTART_MONITOR) {
             monitors.spawn(runtime.clone().restart_monitor());
         }
+        let controllers =
+            Arc::new(Controllers { remote: proxy::controllers(config), ..Controllers::default() });
         let catalog = Own {
             metadata: metadata.clone(),
             differs: Arc::new(differs),
@@ -195,8 +222,9 @@ impl Daemon {
             introspection: Arc::new(introspection),
             registries: Registries::new(config.plugins.transfer.registries()),
             transfers,
+            controllers: controllers.clone(),
         };
-        Ok(Self { metadata, runtime, catalog: Arc::new(catalog), monitors })
+        Ok(Self { metadata, runtime, catalog: Arc::new(catalog), controllers, monitors })
     }
 
     /// Ends every part, the last one opened first.
@@ -353,6 +381,18 @@ fn unused(config: &Config) -> Vec<String> {
         .collect();
     if config.plugins.metadata.no_sync {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
+    }
+    let tasks = config.plugins.others.get(TASKS).and_then(toml::Value::as_table);
+    for (key, instead) in [
+        (
+            "blockio_config_file",
+            "there are no classes of block I/O, and a container that asks for one is refused",
+        ),
+        ("rdt_config_file", "classes of RDT are the folders of /sys/fs/resctrl"),
+    ] {
+        if tasks.and_then(|table| table.get(key)).is_some_and(|value| value.as_str() != Some("")) {
+            warnings.push(format!("{key} of {TASKS} is not read: {instead}"));
+        }
     }
     warnings
 }

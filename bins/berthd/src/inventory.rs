@@ -8,6 +8,7 @@ use berth_types::{PluginInfo, PluginState};
 
 use crate::config::Config;
 use crate::introspection::{plugin_uri, ready};
+use crate::traces::{self, Wanted};
 use crate::{figures, kubernetes};
 
 const CONTENT: &str = "io.containerd.content.v1";
@@ -19,7 +20,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 15] = [
+const SERVICES: [(&str, &[&str]); 16] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
     ("diff", &[SERVICE]),
@@ -29,6 +30,7 @@ const SERVICES: [(&str, &[&str]); 15] = [
     ("introspection", &[SERVICE]),
     ("leases", &["io.containerd.lease.v1"]),
     ("namespaces", &[SERVICE]),
+    ("sandbox-controllers", &["io.containerd.sandbox.controller.v1", EVENT]),
     ("sandboxes", &["io.containerd.sandbox.store.v1"]),
     ("snapshots", &[SERVICE]),
     ("streaming", &["io.containerd.streaming.v1"]),
@@ -50,18 +52,13 @@ const BASES: [(&str, &[&str]); 8] = [
 ];
 
 /// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 4] = [
-    (GRPC, "mounts"),
-    (GRPC, "sandbox-controllers"),
-    ("io.containerd.mount-manager.v1", "bolt"),
-    ("io.containerd.sandbox.controller.v1", "shim"),
-];
+const LATER: [(&str, &str); 2] = [(GRPC, "mounts"), ("io.containerd.mount-manager.v1", "bolt")];
 
 /// The restart monitor's name in `disabled_plugins`.
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
 
 /// Parts without which the daemon can do, by their names in `disabled_plugins`.
-const OPTIONAL: [&str; 7] = [
+const OPTIONAL: [&str; 9] = [
     RESTART_MONITOR,
     "io.containerd.image-verifier.v1.bindir",
     figures::URI,
@@ -69,6 +66,8 @@ const OPTIONAL: [&str; 7] = [
     kubernetes::IMAGES,
     kubernetes::NRI,
     kubernetes::RUNTIME,
+    traces::PROCESSOR,
+    traces::TRACING,
 ];
 
 /// Records of everything but the open sets, which tell of themselves.
@@ -86,10 +85,14 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         verifier(config),
         ready("io.containerd.nri.v1", "nri", &[]),
         restart(),
+        ready("io.containerd.podsandbox.controller.v1", "podsandbox", &[EVENT, METADATA]),
+        ready("io.containerd.sandbox.controller.v1", "shim", &["io.containerd.shim.v1", EVENT]),
         ready("io.containerd.sandbox.store.v1", "local", &[METADATA]),
         ready("io.containerd.shim.v1", "manager", &[EVENT, METADATA]),
         task(),
         ready("io.containerd.warning.v1", "deprecations", &[]),
+        traced("io.containerd.tracing.processor.v1", "otlp", &[], config),
+        traced("io.containerd.internal.v1", "tracing", &["io.containerd.tracing.processor.v1"], config),
         ready("io.containerd.server.v1", "grpc", &[GRPC]),
         metrics(config),
         ready("io.containerd.server.v1", "ttrpc", &[GRPC]),
@@ -144,6 +147,16 @@ fn metrics(config: &Config) -> PluginInfo {
     if config.plugins.metrics.address.is_empty() {
         record.state = PluginState::Skipped("no address is configured: skip plugin".to_owned());
     }
+    record
+}
+
+fn traced(kind: &str, id: &str, requires: &[&str], config: &Config) -> PluginInfo {
+    let mut record = ready(kind, id, requires);
+    record.state = match traces::wanted(config) {
+        Wanted::On(_) => PluginState::Ready,
+        Wanted::Off(why) => PluginState::Skipped(format!("{why}: skip plugin")),
+        Wanted::Wrong(why) => PluginState::Failed(why),
+    };
     record
 }
 

@@ -14,8 +14,13 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::traces::{TARGET, Traces};
+
 /// Changes the level of a log that has begun.
-pub(crate) struct Handle(reload::Handle<Targets, tracing_subscriber::Registry>);
+pub(crate) struct Handle {
+    filter: reload::Handle<Targets, tracing_subscriber::Registry>,
+    traces: bool,
+}
 
 /// How an event is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,23 +30,25 @@ enum Form {
 }
 
 /// Begins the log. An empty level is info, an empty format is text.
-pub(crate) fn start(level: &str, format: &str) -> Result<Handle> {
+///
+/// Spans of traces go to `traces` alone; without it they are not made.
+pub(crate) fn start(level: &str, format: &str, traces: Option<&Traces>) -> Result<Handle> {
     let form = match format {
         "" | "text" => Form::Text,
         "json" => Form::Json,
         other => bail!("unknown log format {other:?}: text and json are known"),
     };
-    let (filter, handle) = reload::Layer::new(targets(parse(level)?));
+    let (filter, handle) = reload::Layer::new(targets(parse(level)?, traces.is_some()));
     let layer = tracing_subscriber::fmt::layer().event_format(form).with_writer(std::io::stderr);
-    tracing_subscriber::registry().with(filter).with(layer).init();
-    Ok(Handle(handle))
+    tracing_subscriber::registry().with(filter).with(layer).with(traces.map(Traces::layer)).init();
+    Ok(Handle { filter: handle, traces: traces.is_some() })
 }
 
 impl Handle {
     /// Sets the level; an unknown one changes nothing.
     pub(crate) fn set(&self, level: &str) -> Result<()> {
         let level = parse(level)?;
-        self.0.reload(targets(level))?;
+        self.filter.reload(targets(level, self.traces))?;
         Ok(())
     }
 }
@@ -61,11 +68,12 @@ fn parse(level: &str) -> Result<LevelFilter> {
 }
 
 /// The wire's own libraries tell every frame at debug; they get a say from warn on.
-fn targets(level: LevelFilter) -> Targets {
+fn targets(level: LevelFilter, traces: bool) -> Targets {
     let quiet = level.min(LevelFilter::WARN);
     ["h2", "hyper", "hyper_util", "tonic", "tower"]
         .into_iter()
         .fold(Targets::new().with_default(level), |targets, name| targets.with_target(name, quiet))
+        .with_target(TARGET, if traces { LevelFilter::INFO } else { LevelFilter::OFF })
 }
 
 impl<S, N> FormatEvent<S, N> for Form

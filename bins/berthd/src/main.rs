@@ -20,6 +20,7 @@ mod proxy;
 mod reload;
 mod report;
 mod signals;
+mod traces;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

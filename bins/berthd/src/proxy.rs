@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use berth_client::Client;
 use berth_core::{Catalog, Differ, Scope, Snapshotter};
-use berth_types::{Namespace, SnapshotterName};
+use berth_types::{Namespace, PluginInfo, SnapshotterName};
 
 use crate::config::{Config, ProxyPlugin};
+use crate::introspection::ready;
 use crate::parts::Opened;
 
 /// Under which namespace the daemon speaks to a snapshotter: the keys that it sends are unique by themselves.
@@ -15,6 +16,7 @@ const NAMESPACE: &str = "default";
 
 const SNAPSHOT: [&str; 2] = ["snapshot", "io.containerd.snapshotter.v1"];
 const DIFF: [&str; 2] = ["diff", "io.containerd.differ.v1"];
+const SANDBOX: [&str; 2] = ["sandbox", "io.containerd.sandbox.controller.v1"];
 
 /// The snapshotters among them. Connecting waits for the first request, so each is ready at once.
 pub(crate) fn snapshotters(
@@ -41,6 +43,27 @@ pub(crate) fn differs(config: &Config) -> BTreeMap<String, Client> {
     of_kind(config, DIFF).map(|(name, plugin)| (name.clone(), Client::connect(&plugin.address))).collect()
 }
 
+/// The controllers of sandboxes among them.
+pub(crate) fn controllers(config: &Config) -> BTreeMap<String, Client> {
+    of_kind(config, SANDBOX).map(|(name, plugin)| (name.clone(), Client::connect(&plugin.address))).collect()
+}
+
+/// Whether one of them has this name.
+pub(crate) fn is_controller(config: &Config, name: &str) -> bool {
+    of_kind(config, SANDBOX).any(|(known, _)| known == name)
+}
+
+/// Their records.
+pub(crate) fn controller_records(config: &Config) -> Vec<PluginInfo> {
+    let record = |(name, plugin): (&String, &ProxyPlugin)| {
+        let mut record = ready(SANDBOX[1], name, &[]);
+        record.exports = exports(plugin);
+        record.capabilities.clone_from(&plugin.capabilities);
+        record
+    };
+    of_kind(config, SANDBOX).map(record).collect()
+}
+
 /// A remote differ for one namespace.
 pub(crate) fn differ(client: &Client, scope: &Scope) -> Arc<dyn Differ> {
     client.differ(scope)
@@ -48,12 +71,12 @@ pub(crate) fn differ(client: &Client, scope: &Scope) -> Arc<dyn Differ> {
 
 /// What is named there and is not taken up, with the reason.
 pub(crate) fn warnings(config: &Config) -> Vec<String> {
-    let known = |kind: &str| SNAPSHOT.contains(&kind) || DIFF.contains(&kind);
+    let known = |kind: &str| [SNAPSHOT, DIFF, SANDBOX].iter().any(|kinds| kinds.contains(&kind));
     let others = config.proxy_plugins.iter().filter(|(_, plugin)| !known(&plugin.r#type));
     others
         .map(|(name, plugin)| {
             format!(
-                "the proxy plugin {name:?} of type {:?} is not used: snapshot and diff are known",
+                "the proxy plugin {name:?} of type {:?} is not used: snapshot, diff and sandbox are known",
                 plugin.r#type
             )
         })

@@ -9,9 +9,10 @@
 //!     log                a fifo: what the shim has to say
 //!     shim-binary-path   the shim's program
 //!     bootstrap.json     how to reach the shim (2.x); `address`, written by shims, before that
+//!     sandbox            of a task whose shim runs a whole sandbox: which
 //!     init.pid, options.json, runtime, address, shim.pid      written by shims
 //! ```
-//! The state folder is a tmpfs as a rule: nothing here is ever synced. All functions block.
+//! Bundles of sandboxes are the same below `io.containerd.sandbox.controller.v1.shim`. The state folder is a tmpfs as a rule: nothing here is ever synced. All functions block.
 
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
@@ -23,8 +24,9 @@ use berth_types::{ContainerId, Error, Namespace, Result};
 use rustix::fs::{CWD, Mode, mkfifoat};
 use serde::Deserialize;
 
-use crate::config::Config;
+use crate::config::{Config, Of};
 use crate::key::Key;
+use crate::sandbox::Hosted;
 
 /// The parents of bundles: passable, so that a container's own users reach their root filesystem.
 const PASSABLE: u32 = 0o711;
@@ -42,13 +44,13 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// The bundle of a task; does no I/O.
-    pub(crate) fn of(config: &Config, key: &Key) -> Self {
+    /// The bundle of a task or a sandbox; does no I/O.
+    pub(crate) fn of(config: &Config, of: Of, key: &Key) -> Self {
         let below = |folder: PathBuf| folder.join(key.namespace.as_str()).join(key.id.as_str());
-        let path = below(config.bundles());
+        let path = below(config.bundles(of));
         let name = Hasher::digest(path.as_os_str().as_encoded_bytes());
         let socket = config.socket_folder.join(name.hex());
-        Self { key: key.clone(), path, work: below(config.works()), socket }
+        Self { key: key.clone(), path, work: below(config.works(of)), socket }
     }
 
     pub(crate) fn key(&self) -> &Key {
@@ -119,6 +121,19 @@ impl Bundle {
             )));
         }
         self.delete()
+    }
+
+    /// Makes the folder of a task whose shim is there already, as that of its sandbox `host`.
+    pub(crate) fn create_hosted(&self, spec: Option<&[u8]>, hosted: &Hosted) -> Result<()> {
+        self.create(spec)?;
+        self.write("sandbox", hosted.sandbox.as_bytes())?;
+        self.write("shim-binary-path", hosted.program.as_os_str().as_encoded_bytes())?;
+        self.write("bootstrap.json", &hosted.answer.to_json())
+    }
+
+    /// Whether the task is one of a sandbox, which its shim outlives.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.file("sandbox").exists()
     }
 
     /// Makes the fifo of the shim's log where an older daemon or shim has not.
@@ -251,20 +266,20 @@ fn remapped_root_group(spec: &[u8]) -> Option<u32> {
 }
 
 /// Every bundle below the state folder. What is no namespace or container id there is not ours.
-pub(crate) fn list(config: &Config) -> Result<Vec<Bundle>> {
+pub(crate) fn list(config: &Config, of: Of) -> Result<Vec<Bundle>> {
     let mut found = Vec::new();
-    for (namespace, folder) in named::<Namespace>(&config.bundles())? {
+    for (namespace, folder) in named::<Namespace>(&config.bundles(of))? {
         for (id, _) in named::<ContainerId>(&folder)? {
-            found.push(Bundle::of(config, &Key { namespace: namespace.clone(), id }));
+            found.push(Bundle::of(config, of, &Key { namespace: namespace.clone(), id }));
         }
     }
     Ok(found)
 }
 
-/// Every work folder, by its task.
-pub(crate) fn works(config: &Config) -> Result<Vec<(Key, PathBuf)>> {
+/// Every work folder, by its task or sandbox.
+pub(crate) fn works(config: &Config, of: Of) -> Result<Vec<(Key, PathBuf)>> {
     let mut found = Vec::new();
-    for (namespace, folder) in named::<Namespace>(&config.works())? {
+    for (namespace, folder) in named::<Namespace>(&config.works(of))? {
         let ids = named::<ContainerId>(&folder)?;
         found.extend(ids.into_iter().map(|(id, path)| (Key { namespace: namespace.clone(), id }, path)));
     }
@@ -273,7 +288,7 @@ pub(crate) fn works(config: &Config) -> Result<Vec<(Key, PathBuf)>> {
 
 /// Ends the removals that the last daemon had begun when it was killed: what [`remove`] has hidden goes.
 pub(crate) fn finish_removals(config: &Config) -> Result<()> {
-    for above in [config.bundles(), config.works()] {
+    for above in [Of::Task, Of::Sandbox].into_iter().flat_map(|of| [config.bundles(of), config.works(of)]) {
         for (_, folder) in named::<Namespace>(&above)? {
             for (_, hidden) in named::<Hidden>(&folder)? {
                 fs::remove_dir_all(&hidden)
@@ -321,7 +336,7 @@ mod tests {
     fn bundle(folder: &Path) -> Bundle {
         let path = Path::new("/x");
         let config = Config::new(&folder.join("root"), &folder.join("state"), path, path, path);
-        Bundle::of(&config, &Key { namespace: "n".parse().unwrap(), id: "c".parse().unwrap() })
+        Bundle::of(&config, Of::Task, &Key { namespace: "n".parse().unwrap(), id: "c".parse().unwrap() })
     }
 
     fn mode(path: &Path) -> u32 {
@@ -384,8 +399,9 @@ mod tests {
         fs::create_dir(bundle.path().parent().unwrap().join(".c")).unwrap();
         let path = Path::new("/x");
         let config = Config::new(&folder.path().join("root"), &folder.path().join("state"), path, path, path);
-        let keys: Vec<String> = list(&config).unwrap().iter().map(|one| one.key.to_string()).collect();
+        let keys: Vec<String> =
+            list(&config, Of::Task).unwrap().iter().map(|one| one.key.to_string()).collect();
         assert_eq!(keys, ["n/c"]);
-        assert_eq!(works(&config).unwrap().len(), 1);
+        assert_eq!(works(&config, Of::Task).unwrap().len(), 1);
     }
 }

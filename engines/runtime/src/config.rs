@@ -15,6 +15,9 @@ use crate::Exchange;
 /// The folder of this engine below a daemon's root and below its state: containerd's.
 pub const FOLDER: &str = "io.containerd.runtime.v2.task";
 
+/// The folder of bundles that are a pod's, not a container's: containerd's.
+pub(crate) const SANDBOXES: &str = "io.containerd.sandbox.controller.v1.shim";
+
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// The longest folder for sockets whose names are 64 hexadecimal digits (`sun_path` has 108 bytes).
@@ -76,13 +79,13 @@ impl Config {
     }
 
     /// Where bundles are.
-    pub(crate) fn bundles(&self) -> PathBuf {
-        self.state.join(FOLDER)
+    pub(crate) fn bundles(&self, of: Of) -> PathBuf {
+        self.state.join(of.folder())
     }
 
-    /// Where the work folders of tasks are.
-    pub(crate) fn works(&self) -> PathBuf {
-        self.root.join(FOLDER)
+    /// Where their work folders are.
+    pub(crate) fn works(&self, of: Of) -> PathBuf {
+        self.root.join(of.folder())
     }
 }
 
@@ -90,6 +93,22 @@ impl Config {
 fn socket_folder(state: &Path) -> PathBuf {
     let near = state.join("s");
     if near.as_os_str().len() <= SOCKET_FOLDER_MAX { near } else { PathBuf::from("/run/containerd/s") }
+}
+
+/// What a bundle is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Of {
+    Task,
+    Sandbox,
+}
+
+impl Of {
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Task => FOLDER,
+            Self::Sandbox => SANDBOXES,
+        }
+    }
 }
 
 /// How much a shim logs.

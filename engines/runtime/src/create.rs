@@ -4,21 +4,25 @@
 //!   record ─▶ name reserved ─▶ bundle + shim's `start` ─▶ connection ─▶ Create ─▶ owner
 //!                                │ fails: bundle removed    │ fails: shim dismissed, bundle removed
 //! ```
+//! A container of a sandbox whose shim is there has that shim instead of one of its own.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_core::{CreateTask, Rollback, Scope};
 use berth_proto as proto;
-use berth_types::{Any, Error, ErrorKind, Result};
+use berth_types::{Any, Container, Error, ErrorKind, Result};
 use proto::containerd::task::v3 as wire;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::task::AbortHandle;
 
 use crate::blocking::blocking;
 use crate::bundle::Bundle;
 use crate::checkpoint;
+use crate::config::Of;
 use crate::engine::Engine;
 use crate::key::Key;
+use crate::sandbox::Hosted;
 use crate::shim::{Answer, CallError, Shim, StartError, follow};
 use crate::task::{Parts, Task};
 
@@ -29,6 +33,8 @@ struct Plan {
     program: PathBuf,
     spec: Option<Vec<u8>>,
     options: Option<Any>,
+    /// The shim that is there already.
+    host: Option<Hosted>,
     request: CreateTask,
 }
 
@@ -40,14 +46,14 @@ impl Engine {
         let reservation = self.registry.reserve(&key)?;
         let runtime =
             if request.runtime_path.is_empty() { &container.runtime.name } else { &request.runtime_path };
-        let program =
-            self.programs.resolve(runtime).map_err(|error| error.context("failed to start shim"))?;
+        let (program, host) = self.host_of(&scope, &container, &request, runtime)?;
         let own = request.options.clone().filter(|options| !options.value.is_empty());
         let plan = Plan {
-            bundle: Bundle::of(&self.config, &key),
+            bundle: Bundle::of(&self.config, Of::Task, &key),
             program,
             spec: container.spec.map(|spec| spec.value),
             options: own.or(container.runtime.options),
+            host,
             request,
         };
         let made = match self.attempt(&scope, plan.clone()).await {
@@ -83,41 +89,88 @@ impl Engine {
     }
 
     async fn bring_up(self: &Arc<Self>, scope: &Scope, plan: Plan, undo: &mut Rollback) -> Result<Arc<Task>> {
-        let Plan { bundle, program, spec, options, request } = plan;
+        let Plan { bundle, program, spec, options, host, request } = plan;
         undo.push("the bundle", {
             let bundle = bundle.clone();
             move || blocking(move || bundle.delete())
         });
-        let answer = match self.launcher.start(&bundle, spec, &program, options.as_ref()).await {
-            Ok(answer) => answer,
-            Err(StartError::Refused(error)) => return Err(error.context("failed to start shim")),
-            Err(StartError::Other(error)) => {
-                self.clean_up(&bundle, &program).await;
-                return Err(error.context("failed to start shim"));
-            }
-        };
-        let log = self.follow_log(&bundle);
-        let joined = self.join(&bundle, &answer).await;
-        let shim = match joined {
-            Ok(shim) => shim,
-            Err(error) => {
-                self.clean_up(&bundle, &program).await;
-                return Err(error.context("failed to start shim"));
-            }
+        let hosted = host.is_some();
+        let (shim, log) = match host {
+            Some(host) => (self.move_in(&bundle, spec, host).await?, None),
+            None => self.shim_of_its_own(&bundle, spec, &program, options.as_ref()).await?,
         };
         undo.push("the shim", {
             let (engine, shim, bundle, program) =
                 (Arc::clone(self), shim.clone(), bundle.clone(), program.clone());
             move || async move {
-                engine.abandon(&shim, &bundle, &program).await;
+                engine.abandon(&shim, &bundle, &program, hosted).await;
                 Ok(())
             }
         });
         let pid = self.create_in(&shim, scope, &bundle, request, options).await?;
         let (task, owner) =
-            Task::new(Arc::clone(self), Parts { bundle, program, pid, shim: Some(shim), log });
+            Task::new(Arc::clone(self), Parts { bundle, program, hosted, pid, shim: Some(shim), log });
         self.nursery.spawn(owner.run());
         Ok(task)
+    }
+
+    /// The shim's program, and the shim where the container is one of a sandbox that has one.
+    fn host_of(
+        &self,
+        scope: &Scope,
+        container: &Container,
+        request: &CreateTask,
+        runtime: &str,
+    ) -> Result<(PathBuf, Option<Hosted>)> {
+        let program = self.programs.resolve(runtime).map_err(|error| error.context("failed to start shim"));
+        let sandbox = container.sandbox.clone();
+        if let Some(endpoint) = request.endpoint.as_ref().filter(|_| !sandbox.is_empty()) {
+            // Whoever runs the sandbox knows its program, which need not be on this host.
+            let (program, answer) = (program.unwrap_or_default(), Answer::of_endpoint(endpoint)?);
+            return Ok((program.clone(), Some(Hosted { sandbox, program, answer })));
+        }
+        let host = sandbox.parse().ok().and_then(|id| self.sandboxes.live(&Key::new(&scope.namespace, &id)));
+        match host.filter(|host| host.makes_tasks()) {
+            Some(host) => {
+                let (program, answer) = (host.program().to_owned(), host.answer().clone());
+                Ok((program.clone(), Some(Hosted { sandbox, program, answer })))
+            }
+            None => Ok((program?, None)),
+        }
+    }
+
+    /// Makes the bundle for a shim that is there, and joins that.
+    async fn move_in(&self, bundle: &Bundle, spec: Option<Vec<u8>>, host: Hosted) -> Result<Shim> {
+        let (made, answer) = (bundle.clone(), host.answer.clone());
+        blocking(move || made.create_hosted(spec.as_deref(), &host)).await?;
+        self.join(bundle, &answer).await.map_err(|error| error.context("failed to reach the sandbox's shim"))
+    }
+
+    /// Makes the bundle, starts a shim in it and joins that. When it fails the bundle may be there.
+    pub(crate) async fn shim_of_its_own(
+        &self,
+        bundle: &Bundle,
+        spec: Option<Vec<u8>>,
+        program: &Path,
+        options: Option<&Any>,
+    ) -> Result<(Shim, Option<AbortHandle>)> {
+        let failed = |error: Error| error.context("failed to start shim");
+        let answer = match self.launcher.start(bundle, spec, program, options).await {
+            Ok(answer) => answer,
+            Err(StartError::Refused(error)) => return Err(failed(error)),
+            Err(StartError::Other(error)) => {
+                self.clean_up(bundle, program).await;
+                return Err(failed(error));
+            }
+        };
+        let log = self.follow_log(bundle);
+        match self.join(bundle, &answer).await {
+            Ok(shim) => Ok((shim, log)),
+            Err(error) => {
+                self.clean_up(bundle, program).await;
+                Err(failed(error))
+            }
+        }
     }
 
     /// Connects to a shim that has just started.
@@ -192,7 +245,7 @@ impl Engine {
     }
 
     /// Tells what the shim says until the handle is used.
-    pub(crate) fn follow_log(&self, bundle: &Bundle) -> Option<tokio::task::AbortHandle> {
+    pub(crate) fn follow_log(&self, bundle: &Bundle) -> Option<AbortHandle> {
         match follow(&bundle.file("log"), bundle.key().clone()) {
             Ok(telling) => self.nursery.spawn(telling),
             Err(error) => {
@@ -203,7 +256,7 @@ impl Engine {
     }
 
     /// Undoes a `Create` that failed, or succeeded in vain.
-    pub(crate) async fn abandon(&self, shim: &Shim, bundle: &Bundle, program: &Path) {
+    pub(crate) async fn abandon(&self, shim: &Shim, bundle: &Bundle, program: &Path, hosted: bool) {
         let id = bundle.key().id.to_string();
         let limit = Some(self.config.timeouts.cleanup);
         let request = wire::DeleteRequest { id: id.clone(), exec_id: String::new() };
@@ -213,7 +266,7 @@ impl Engine {
             Err(error) => error.is_not_found(),
         };
         let mut ended = true;
-        if !self.registry.shares(shim, bundle.key()) {
+        if !hosted && !self.registry.shares(shim, bundle.key()) {
             let limit = self.config.timeouts.shutdown;
             let request = wire::ShutdownRequest { id, now: true };
             let told = shim.call::<_, ()>("Shutdown", request, Some(limit)).await;
@@ -228,7 +281,7 @@ impl Engine {
 
     /// Has the shim's program take away what a failed start may have left, and ends a shim that nobody can
     /// speak to.
-    async fn clean_up(&self, bundle: &Bundle, program: &Path) {
+    pub(crate) async fn clean_up(&self, bundle: &Bundle, program: &Path) {
         if let Err(error) = self.launcher.delete(bundle, program).await {
             tracing::warn!(task = %bundle.key(), "cannot clean up after the shim: {}", error.chain());
         }

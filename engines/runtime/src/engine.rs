@@ -9,7 +9,9 @@ use crate::config::{Config, Deps};
 use crate::key::Key;
 use crate::nursery::Nursery;
 use crate::registry::Registry;
+use crate::sandbox::Host;
 use crate::shim::{CallError, Connections, Launcher, Programs, Shim};
+use crate::task::Task;
 
 /// The engine's inside.
 pub(crate) struct Engine {
@@ -18,7 +20,8 @@ pub(crate) struct Engine {
     pub(crate) programs: Programs,
     pub(crate) launcher: Launcher,
     pub(crate) connections: Connections,
-    pub(crate) registry: Registry,
+    pub(crate) registry: Registry<Task>,
+    pub(crate) sandboxes: Registry<Host>,
     pub(crate) nursery: Nursery,
 }
 

@@ -11,6 +11,8 @@
 //!   shim ─▶ the daemon's ttrpc socket ─▶ Exchange ─▶ subscribers
 //! ```
 //!
+//! A shim that can host a whole sandbox is a thing of its own, and the containers of that sandbox are tasks of it.
+//!
 //! It never runs a container itself, never is on the path of a container's streams, never syncs the state
 //! folder, and holds no lock while it waits for another process. Everything outside the daemon has a
 //! deadline, but for waiting for a process to end. Only the daemon's composition uses it: [`Exchange`]
@@ -29,6 +31,7 @@ mod recover;
 mod registry;
 mod restart;
 mod runtime;
+mod sandbox;
 mod shim;
 mod task;
 mod tasks;

@@ -22,6 +22,7 @@ use proto::containerd::v1::types::Status;
 
 use crate::blocking::blocking;
 use crate::bundle::{self, Bundle};
+use crate::config::Of;
 use crate::engine::Engine;
 use crate::shim::{Answer, CallError, ConnectError, Shim};
 use crate::task::{Parts, Task};
@@ -60,7 +61,7 @@ enum Found {
 
 /// How long a daemon's start waits for the cleaning up after shims that are gone, and for each shim's
 /// first answer: a daemon that is up late is worse than a task that is known late.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Engine {
     /// Takes up every task that the state folder knows.
@@ -70,9 +71,10 @@ impl Engine {
             if let Err(error) = bundle::finish_removals(&config) {
                 tracing::warn!("what the last daemon was removing is left: {}", error.chain());
             }
-            bundle::list(&config)
+            Ok((bundle::list(&config, Of::Sandbox)?, bundle::list(&config, Of::Task)?))
         });
-        let bundles = bundles.await?;
+        let (sandboxes, bundles) = bundles.await?;
+        join_all(sandboxes.into_iter().map(|bundle| self.take_up_sandbox(bundle))).await;
         let found = join_all(bundles.into_iter().map(|bundle| self.take_up(bundle))).await;
         let (mut recovery, mut buried) = (Recovery::default(), Vec::new());
         for found in found {
@@ -100,10 +102,11 @@ impl Engine {
             self.remove(&bundle).await;
             return Found::Gone;
         };
+        let hosted = bundle.is_hosted();
         match self.look(&bundle).await {
             Look::Alive { shim, state } => {
                 let log = self.follow_old_log(&bundle).await;
-                let parts = Parts { bundle, program, pid: state.pid, shim: Some(shim), log };
+                let parts = Parts { bundle, program, hosted, pid: state.pid, shim: Some(shim), log };
                 let (task, owner) = Task::new(Arc::clone(self), parts);
                 if state.status == Status::Stopped as i32 {
                     task.note_exit(exit_of(&state));
@@ -114,13 +117,13 @@ impl Engine {
             }
             Look::Empty(shim) => {
                 tracing::info!(task = %key, "ending a shim that was started for nothing");
-                self.abandon(&shim, &bundle, &program).await;
+                self.abandon(&shim, &bundle, &program, hosted).await;
                 self.remove(&bundle).await;
                 Found::Gone
             }
             Look::Gone(why) => {
                 tracing::info!(task = %key, why, "the shim is gone");
-                let parts = Parts { bundle, program, pid: 0, shim: None, log: None };
+                let parts = Parts { bundle, program, hosted, pid: 0, shim: None, log: None };
                 let (task, owner) = Task::new(Arc::clone(self), parts);
                 reservation.fill(Arc::clone(&task));
                 self.nursery.spawn(owner.bury());
@@ -130,7 +133,7 @@ impl Engine {
                 tracing::warn!(task = %key, why, "the shim does not answer; it is left alone and asked again");
                 let log = self.follow_old_log(&bundle).await;
                 let (task, owner) =
-                    Task::new(Arc::clone(self), Parts { bundle, program, pid: 0, shim: None, log });
+                    Task::new(Arc::clone(self), Parts { bundle, program, hosted, pid: 0, shim: None, log });
                 reservation.fill(task);
                 self.nursery.spawn(owner.run());
                 Found::Unknown
@@ -166,7 +169,7 @@ impl Engine {
     }
 
     /// The shim's program, from the bundle, else from the container's record.
-    async fn program_of(&self, bundle: &Bundle) -> Option<PathBuf> {
+    pub(crate) async fn program_of(&self, bundle: &Bundle) -> Option<PathBuf> {
         let read = bundle.clone();
         let written = blocking(move || read.read("shim-binary-path")).await;
         if let Ok(Some(path)) = written {
@@ -187,13 +190,13 @@ impl Engine {
         }
     }
 
-    async fn follow_old_log(&self, bundle: &Bundle) -> Option<tokio::task::AbortHandle> {
+    pub(crate) async fn follow_old_log(&self, bundle: &Bundle) -> Option<tokio::task::AbortHandle> {
         let made = bundle.clone();
         let made = blocking(move || made.ensure_log().map_err(|source| Error::io("no log", source))).await;
         made.ok().and_then(|_| self.follow_log(bundle))
     }
 
-    async fn remove(&self, bundle: &Bundle) {
+    pub(crate) async fn remove(&self, bundle: &Bundle) {
         let removed = bundle.clone();
         if let Err(error) = blocking(move || removed.delete()).await {
             tracing::error!(task = %bundle.key(), "cannot remove the bundle: {}", error.chain());
@@ -202,12 +205,15 @@ impl Engine {
 
     /// Removes work folders whose bundles went with a reboot.
     async fn remove_stale_works(&self) -> Result<()> {
-        let (config, registry) = (Arc::clone(&self.config), self.registry.clone());
+        let config = Arc::clone(&self.config);
+        let (tasks, sandboxes) = (self.registry.clone(), self.sandboxes.clone());
         blocking(move || {
-            for (key, path) in bundle::works(&config)? {
-                if !registry.knows(&key)
-                    && let Err(error) = std::fs::remove_dir_all(&path)
-                {
+            let mut works = bundle::works(&config, Of::Task)?;
+            works.retain(|(key, _)| !tasks.knows(key));
+            let mut more = bundle::works(&config, Of::Sandbox)?;
+            more.retain(|(key, _)| !sandboxes.knows(key));
+            for (_, path) in works.into_iter().chain(more) {
+                if let Err(error) = std::fs::remove_dir_all(&path) {
                     tracing::error!("cannot remove {}: {error}", path.display());
                 }
             }

@@ -1,4 +1,4 @@
-//! Which tasks there are. The lock is held for look-ups only.
+//! Which tasks, or sandboxes, there are. The lock is held for look-ups only.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,50 +9,82 @@ use crate::key::Key;
 use crate::shim::Shim;
 use crate::task::Task;
 
-/// The tasks of all namespaces.
-#[derive(Clone, Default)]
-pub(crate) struct Registry(Arc<Mutex<HashMap<Key, Entry>>>);
+/// What has a name of its own in a namespace.
+pub(crate) trait Named {
+    /// What it is called in errors.
+    const KIND: &'static str;
 
-enum Entry {
+    /// Its name.
+    fn key(&self) -> &Key;
+}
+
+/// What there is of one kind, in all namespaces. Clones share it.
+pub(crate) struct Registry<T>(Arc<Mutex<HashMap<Key, Entry<T>>>>);
+
+enum Entry<T> {
     /// Somebody is making it, or taking stock of what is left of it.
     Reserved,
-    Live(Arc<Task>),
+    Live(Arc<T>),
 }
 
 /// A name that nobody else can take. Dropping it gives it back.
-pub(crate) struct Reservation {
-    registry: Registry,
+pub(crate) struct Reservation<T> {
+    registry: Registry<T>,
     key: Option<Key>,
 }
 
-impl Registry {
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+impl<T> Clone for Registry<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Registry<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Registry<T> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a name for a task to be.
-    pub(crate) fn reserve(&self, key: &Key) -> Result<Reservation> {
+    /// One that lives.
+    pub(crate) fn live(&self, key: &Key) -> Option<Arc<T>> {
+        match self.entries().get(key) {
+            Some(Entry::Live(one)) => Some(Arc::clone(one)),
+            Some(Entry::Reserved) | None => None,
+        }
+    }
+
+    /// Whether one lives or is being made.
+    pub(crate) fn knows(&self, key: &Key) -> bool {
+        self.entries().contains_key(key)
+    }
+}
+
+impl<T: Named> Registry<T> {
+    /// Takes a name for one to be.
+    pub(crate) fn reserve(&self, key: &Key) -> Result<Reservation<T>> {
         let mut entries = self.entries();
         if entries.contains_key(key) {
-            return Err(Error::already_exists(format!("task {}: already exists", key.id)));
+            return Err(Error::already_exists(format!("{} {}: already exists", T::KIND, key.id)));
         }
         entries.insert(key.clone(), Entry::Reserved);
         Ok(Reservation { registry: self.clone(), key: Some(key.clone()) })
     }
 
-    /// A task that lives.
-    pub(crate) fn task(&self, key: &Key) -> Option<Arc<Task>> {
-        match self.entries().get(key) {
-            Some(Entry::Live(task)) => Some(Arc::clone(task)),
-            Some(Entry::Reserved) | None => None,
+    /// Forgets one.
+    pub(crate) fn remove(&self, one: &Arc<T>) {
+        let mut entries = self.entries();
+        if matches!(entries.get(one.key()), Some(Entry::Live(live)) if Arc::ptr_eq(live, one)) {
+            entries.remove(one.key());
         }
     }
+}
 
-    /// Whether a task lives or is being made.
-    pub(crate) fn knows(&self, key: &Key) -> bool {
-        self.entries().contains_key(key)
-    }
-
+impl Registry<Task> {
     /// The tasks of a namespace, by id.
     pub(crate) fn of(&self, namespace: &Namespace) -> Vec<Arc<Task>> {
         let mut found: Vec<Arc<Task>> = self
@@ -75,14 +107,6 @@ impl Registry {
         })
     }
 
-    /// Forgets a task.
-    pub(crate) fn remove(&self, task: &Arc<Task>) {
-        let mut entries = self.entries();
-        if matches!(entries.get(task.key()), Some(Entry::Live(live)) if Arc::ptr_eq(live, task)) {
-            entries.remove(task.key());
-        }
-    }
-
     /// Takes note of the end of a task's first process and of its deletion, before anybody is told.
     pub(crate) fn note(&self, envelope: &Envelope) {
         let (Event::TaskExit { container_id, exec_id, exit }
@@ -92,7 +116,9 @@ impl Registry {
         };
         if (exec_id == container_id || exec_id.is_empty())
             && let Ok(id) = container_id.parse()
-            && let Some(task) = self.task(&Key { namespace: envelope.namespace.clone(), id })
+            && let Some(task) = self.live(&Key { namespace: envelope.namespace.clone(), id })
+            // An event may come when its task has gone and another one has the name.
+            && (exit.pid == task.pid() || exit.pid == 0 || task.pid() == 0)
         {
             match &envelope.event {
                 Event::TaskDelete { .. } => task.note_deletion(),
@@ -102,16 +128,16 @@ impl Registry {
     }
 }
 
-impl Reservation {
-    /// The task is there.
-    pub(crate) fn fill(mut self, task: Arc<Task>) {
+impl<T> Reservation<T> {
+    /// It is there.
+    pub(crate) fn fill(mut self, one: Arc<T>) {
         if let Some(key) = self.key.take() {
-            self.registry.entries().insert(key, Entry::Live(task));
+            self.registry.entries().insert(key, Entry::Live(one));
         }
     }
 }
 
-impl Drop for Reservation {
+impl<T> Drop for Reservation<T> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
             self.registry.entries().remove(&key);

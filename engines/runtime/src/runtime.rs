@@ -5,19 +5,21 @@ use std::fs::{DirBuilder, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::sync::Arc;
 
-use berth_core::{Scope, Tasks};
+use berth_core::{SandboxController, Scope, Tasks};
 use berth_proto as proto;
 use berth_types::{Any, Error, Result};
 use proto::containerd::types::RuntimeRequest;
 
 use crate::blocking::blocking;
-use crate::config::{Config, Deps};
+use crate::config::{Config, Deps, Of};
 use crate::engine::Engine;
 use crate::nursery::Nursery;
 use crate::recover::Recovery;
 use crate::registry::Registry;
 use crate::restart;
+use crate::sandbox::ShimSandboxes;
 use crate::shim::{Connections, Launcher, Programs};
+use crate::task::Task;
 use crate::tasks::ScopedTasks;
 
 /// Every task of a daemon.
@@ -31,7 +33,7 @@ impl Runtime {
         let config = Arc::new(config);
         let made = Arc::clone(&config);
         blocking(move || make_folders(&made)).await?;
-        let (registry, nursery) = (Registry::default(), Nursery::default());
+        let (registry, nursery) = (Registry::<Task>::default(), Nursery::default());
         let noting = registry.clone();
         deps.events.note(Box::new(move |envelope| noting.note(envelope)));
         let engine = Engine {
@@ -41,6 +43,7 @@ impl Runtime {
             config,
             deps,
             registry,
+            sandboxes: Registry::default(),
             nursery,
         };
         Ok(Arc::new(Self { engine: Arc::new(engine) }))
@@ -49,6 +52,11 @@ impl Runtime {
     /// The tasks of a namespace.
     pub fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {
         Arc::new(ScopedTasks { engine: Arc::clone(&self.engine), scope: scope.clone() })
+    }
+
+    /// The sandboxes of a namespace that shims host.
+    pub fn sandboxes(&self, scope: &Scope) -> Arc<dyn SandboxController> {
+        Arc::new(ShimSandboxes { engine: Arc::clone(&self.engine), scope: scope.clone() })
     }
 
     /// Takes up the tasks of the daemon before this one. Called once, before anybody is served; the ttrpc
@@ -92,9 +100,14 @@ impl fmt::Debug for Runtime {
 
 /// Folders of bundles can be passed by a container's users, the sockets' folder by nobody.
 fn make_folders(config: &Config) -> Result<()> {
-    for (folder, mode) in
-        [(config.bundles(), 0o711), (config.works(), 0o711), (config.socket_folder.clone(), 0o700)]
-    {
+    let folders = [
+        (config.bundles(Of::Task), 0o711),
+        (config.works(Of::Task), 0o711),
+        (config.bundles(Of::Sandbox), 0o700),
+        (config.works(Of::Sandbox), 0o700),
+        (config.socket_folder.clone(), 0o700),
+    ];
+    for (folder, mode) in folders {
         DirBuilder::new()
             .recursive(true)
             .mode(0o711)

@@ -15,10 +15,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::sync::{SetOnce, mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
-pub(crate) use self::owner::Owner;
+pub(crate) use self::owner::{Owner, remove_remains};
 use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::key::Key;
+use crate::registry::Named;
 use crate::shim::Shim;
 
 /// Deletions that wait for one another.
@@ -28,6 +29,8 @@ const WAITING: usize = 4;
 pub(crate) struct Task {
     bundle: Bundle,
     program: PathBuf,
+    /// Whether its shim hosts a whole sandbox, and outlives it.
+    hosted: bool,
     pid: AtomicU32,
     /// Its first process, so that its number can never come to mean another.
     init: OnceLock<OwnedFd>,
@@ -50,15 +53,24 @@ type Deletion = oneshot::Sender<Result<Exit>>;
 pub(crate) struct Parts {
     pub(crate) bundle: Bundle,
     pub(crate) program: PathBuf,
+    pub(crate) hosted: bool,
     pub(crate) pid: u32,
     pub(crate) shim: Option<Shim>,
     pub(crate) log: Option<AbortHandle>,
 }
 
+impl Named for Task {
+    const KIND: &'static str = "task";
+
+    fn key(&self) -> &Key {
+        self.bundle.key()
+    }
+}
+
 impl Task {
     /// A task and its owner, who has to be let run.
     pub(crate) fn new(engine: Arc<Engine>, parts: Parts) -> (Arc<Self>, Owner) {
-        let Parts { bundle, program, pid, shim, log } = parts;
+        let Parts { bundle, program, hosted, pid, shim, log } = parts;
         let (tell_shim, shim) = watch::channel(shim);
         let (tell_end, end) = watch::channel(None);
         let (ask, deletions) = mpsc::channel(WAITING);
@@ -68,6 +80,7 @@ impl Task {
         let task = Arc::new(Self {
             bundle,
             program,
+            hosted,
             pid,
             init,
             shim,
@@ -82,8 +95,9 @@ impl Task {
         (task, owner)
     }
 
-    pub(crate) fn key(&self) -> &Key {
-        self.bundle.key()
+    /// Whether its shim goes on without it.
+    pub(crate) fn is_hosted(&self) -> bool {
+        self.hosted
     }
 
     pub(crate) fn bundle(&self) -> &Bundle {
@@ -159,7 +173,8 @@ impl Task {
 
     /// The last resort when the shim's own program cannot clean up.
     fn kill_init(&self) {
-        if let Some(init) = self.init.get() {
+        // The number may be that of a process in the sandbox's own machine.
+        if let Some(init) = self.init.get().filter(|_| !self.hosted) {
             // The only failure left is that it has ended.
             let _ = pidfd_send_signal(init, Signal::KILL);
         }

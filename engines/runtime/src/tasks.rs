@@ -22,6 +22,7 @@ use crate::checkpoint;
 use crate::engine::Engine;
 use crate::key::Key;
 use crate::recover::exit_of;
+use crate::registry::Named as _;
 use crate::shim::{CallError, Shim};
 use crate::task::Task;
 
@@ -34,7 +35,7 @@ pub(crate) struct ScopedTasks {
 impl ScopedTasks {
     fn task(&self, container: &ContainerId) -> Result<Arc<Task>> {
         let key = Key::new(&self.scope.namespace, container);
-        self.engine.registry.task(&key).ok_or_else(|| not_found(container))
+        self.engine.registry.live(&key).ok_or_else(|| not_found(container))
     }
 
     /// The task and its shim, which may be away.

@@ -116,6 +116,7 @@ impl Workload {
             checkpoint,
             options: None,
             runtime_path: String::new(),
+            endpoint: None,
         };
         let tasks = self.catalog.tasks(&self.scope);
         match tasks.create(request.clone()).await {

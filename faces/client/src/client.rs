@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use berth_core::{
-    Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, Scope,
-    Snapshotter, Tasks,
+    Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces,
+    SandboxController, Scope, Snapshotter, Tasks,
 };
 use berth_types::{Result, SnapshotterName};
 
 use crate::bound::Bound;
 use crate::channel::Spare;
 use crate::{
-    Pods, channel, containers, content, diff, events, images, introspection, leases, namespaces, snapshots,
-    tasks,
+    Pods, channel, containers, content, controllers, diff, events, images, introspection, leases, namespaces,
+    snapshots, tasks,
 };
 
 /// A daemon at a socket. Clones share the connection.
@@ -88,6 +88,10 @@ impl Catalog for Client {
 
     fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {
         Arc::new(tasks::Remote(self.bound.to(scope)))
+    }
+
+    fn controller(&self, name: &str, scope: &Scope) -> Result<Arc<dyn SandboxController>> {
+        Ok(Arc::new(controllers::Remote { bound: self.bound.to(scope), name: name.to_owned() }))
     }
 
     fn events(&self) -> Arc<dyn Events> {

@@ -12,6 +12,7 @@ mod channel;
 mod client;
 mod containers;
 mod content;
+mod controllers;
 mod diff;
 mod events;
 mod images;

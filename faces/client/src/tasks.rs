@@ -22,7 +22,8 @@ fn exit(answer: &proto::DeleteResponse) -> Exit {
 #[async_trait]
 impl Tasks for Remote {
     async fn create(&self, request: CreateTask) -> Result<u32> {
-        let CreateTask { container, rootfs, stdio, checkpoint, options, runtime_path } = request;
+        let CreateTask { container, rootfs, stdio, checkpoint, options, runtime_path, endpoint } = request;
+        let endpoint = endpoint.unwrap_or_default();
         let message = proto::CreateTaskRequest {
             container_id: container.into(),
             rootfs: mounts(rootfs),
@@ -33,7 +34,8 @@ impl Tasks for Remote {
             checkpoint: checkpoint.map(Into::into),
             options: options.map(any),
             runtime_path,
-            ..Default::default()
+            task_api_address: endpoint.address,
+            task_api_version: endpoint.version,
         };
         Ok(call!(self.0, Service, create, message, WORK)?.pid)
     }

@@ -20,7 +20,7 @@ pub struct Config {
     pub registry_hosts: Vec<PathBuf>,
     /// Headers for registries.
     pub registry_headers: Vec<(String, String)>,
-    /// Images that a kubelet must not remove, by what they are for.
+    /// Images that a kubelet must not remove, by what they are for. `sandbox` is that of pods' own containers.
     pub pinned_images: BTreeMap<String, String>,
     /// How long a pull may go on without a byte; zero for ever.
     pub pull_patience: Duration,
@@ -68,6 +68,12 @@ pub struct Pods {
     pub restrict_oom_score: bool,
     /// Whether limits of huge pages are passed over.
     pub disable_hugetlb: bool,
+    /// Whether containers may be saved.
+    pub checkpoints: bool,
+    /// Whether classes of block I/O that containers ask for are passed over.
+    pub ignore_block_io_classes: bool,
+    /// Whether classes of RDT that the machine does not have are passed over.
+    pub ignore_rdt_classes: bool,
     /// Whether volumes that an image names are passed over.
     pub ignore_image_volumes: bool,
     /// Whether devices belong to the user of the container that gets them.
@@ -93,6 +99,10 @@ pub struct Handler {
     pub runtime_path: String,
     /// Whether it is berth's own shim, which keeps logs, lets people attach and needs no first process in a pod.
     pub is_own: bool,
+    /// Who runs its pods; none for this interface itself.
+    pub controller: Option<String>,
+    /// Whether each of its pods has a container of the image for that as its first process, as with containerd.
+    pub pause_container: bool,
     /// Whether systemd makes the cgroups.
     pub systemd_cgroup: bool,
     /// The annotations of a pod, as shell patterns, that the runtime is told.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use berth_types::Result;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tracing::Instrument as _;
 
 use crate::time::nanoseconds;
 
@@ -113,12 +114,14 @@ impl Work {
         what: impl Into<String>,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let what = what.into();
+        let traced = tracing::info_span!(target: "otel", "step", otel.name = what);
         let number = {
             let mut call = lock(&self.0);
-            call.steps.push(Step { step: what.into(), span: Span::begin() });
+            call.steps.push(Step { step: what, span: Span::begin() });
             call.steps.len() - 1
         };
-        let result = work.await;
+        let result = work.instrument(traced).await;
         lock(&self.0).steps[number].span.end(&result);
         result
     }

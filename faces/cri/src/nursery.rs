@@ -8,6 +8,7 @@ use berth_types::{Error, ErrorKind, Result};
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared};
 use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// An error that several callers get.
 type Told = Arc<(ErrorKind, String)>;
@@ -56,6 +57,8 @@ impl Nursery {
         let flight = told.map(move |told| told.unwrap_or_else(|_| Err(ending()))).boxed().shared();
         flights.insert(key.to_owned(), flight.clone());
         let (all, key) = (self.flights.clone(), key.to_owned());
+        // What it does belongs to the first request in traces.
+        let work = work.in_current_span();
         self.spawn(async move {
             let done = work.await.map_err(|error| Arc::new((error.kind(), error.chain())));
             all.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);

@@ -3,5 +3,4 @@
 //! which clients take as "this daemon is older".
 
 /// Their full names.
-pub const SERVICES: [&str; 2] =
-    ["containerd.services.sandbox.v1.Controller", "containerd.services.mounts.v1.Mounts"];
+pub const SERVICES: [&str; 1] = ["containerd.services.mounts.v1.Mounts"];

@@ -14,6 +14,7 @@
 mod bytes;
 mod containers;
 mod content;
+mod controllers;
 mod diff;
 mod ends;
 mod events;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tonic::{Response, Status};
+use tracing::Instrument as _;
 
 use crate::shared::status;
 
@@ -30,11 +31,13 @@ impl Mutations {
         change: impl Future<Output = berth_types::Result<T>> + Send + 'static,
     ) -> Result<Response<T>, Status> {
         let underway = self.enter();
-        let task = tokio::spawn(async move {
+        let change = async move {
             let result = change.await;
             drop(underway);
             result
-        });
+        };
+        // What it does belongs to the request in traces.
+        let task = tokio::spawn(change.in_current_span());
         match task.await {
             Ok(Ok(value)) => Ok(Response::new(value)),
             Ok(Err(error)) => Err(status(&error)),

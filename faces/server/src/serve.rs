@@ -20,8 +20,8 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::ttrpc::ForwardedEvents;
 use crate::{
-    containers, content, diff, events, health, images, introspection, leases, namespaces, sandboxes,
-    snapshots, streaming, tasks, transfer, version,
+    containers, content, controllers, diff, events, health, images, introspection, leases, namespaces,
+    sandboxes, snapshots, streaming, tasks, transfer, version,
 };
 
 /// How long the changes under way may take when the daemon is told to stop.
@@ -135,6 +135,7 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
     type Diff = api::diff::v1::diff_server::DiffServer<diff::Diff>;
     type Leases = api::leases::v1::leases_server::LeasesServer<leases::Leases>;
     type SandboxStore = api::sandbox::v1::store_server::StoreServer<sandboxes::Sandboxes>;
+    type Controllers = api::sandbox::v1::controller_server::ControllerServer<controllers::Controllers>;
     type Events = api::events::v1::events_server::EventsServer<events::Events>;
     type Streaming = api::streaming::v1::streaming_server::StreamingServer<streaming::Streaming>;
     type Transfer = api::transfer::v1::transfer_server::TransferServer<transfer::Transfer>;
@@ -154,6 +155,7 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
         .add_service(service!(Diff, diff::Diff(s())))
         .add_service(service!(Leases, leases::Leases(s(), pipes.clone())))
         .add_service(service!(SandboxStore, sandboxes::Sandboxes(s())))
+        .add_service(service!(Controllers, controllers::Controllers(s())))
         .add_service(service!(Events, events::Events(s())))
         .add_service(service!(Tasks, tasks::Tasks(s())))
         .add_service(service!(Streaming, streaming::Streaming(pipes)))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_core::{CreateTask, ExecProcess, Scope, UpdateTask};
+use berth_core::{CreateTask, Endpoint, ExecProcess, Scope, UpdateTask};
 use berth_proto as proto;
 use berth_types::{ContainerId, Descriptor, Exit, KillTarget, ProcessRef, ProcessState, Stdio, TerminalSize};
 use proto::containerd::services::tasks::v1::{self as wire, tasks_server};
@@ -76,6 +76,8 @@ impl tasks_server::Tasks for Tasks {
         let request = request.into_inner();
         let (tasks, container) = self.task(&scope, &request.container_id)?;
         let checkpoint: Option<Descriptor> = ok(request.checkpoint.map(TryInto::try_into).transpose())?;
+        let endpoint = Endpoint { address: request.task_api_address, version: request.task_api_version };
+        let endpoint = Some(endpoint).filter(|endpoint| !endpoint.address.is_empty());
         let create = CreateTask {
             container,
             rootfs: mounts_from(request.rootfs),
@@ -88,6 +90,7 @@ impl tasks_server::Tasks for Tasks {
             checkpoint,
             options: request.options.map(from_any),
             runtime_path: request.runtime_path,
+            endpoint,
         };
         let change = async move {
             let container_id = create.container.to_string();

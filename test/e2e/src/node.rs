@@ -194,6 +194,11 @@ impl Node {
         done.unwrap_or_else(|_| panic!("waited {LIMIT:?} for {what}"))
     }
 
+    /// Lets something of the client's own go on beside the test.
+    pub fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        self.runtime.spawn(work)
+    }
+
     /// A client with a connection of its own.
     fn client(&self) -> Client {
         let path = self.daemon.address();

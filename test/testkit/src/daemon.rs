@@ -198,6 +198,16 @@ impl Daemon {
         assert!(in_time, "the daemon did not end on SIGTERM:\n{}", self.log_tail());
     }
 
+    /// Sets a variable of its environment, and takes parts out of those that its configuration disables, for its next start.
+    pub fn enable(&mut self, variables: &[(&str, &str)], parts: &[&str]) {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        self.setup.environment.extend(variables.iter().map(owned));
+        let config = fs::read_to_string(self.config()).expect("it has been written");
+        let is_kept = |line: &&str| !parts.iter().any(|part| line.contains(part));
+        let lines: Vec<&str> = config.lines().filter(is_kept).collect();
+        fs::write(self.config(), lines.join("\n")).expect("it is the test's own");
+    }
+
     /// Starts it again after [`Daemon::kill`] or [`Daemon::stop`], and waits until it answers.
     #[track_caller]
     pub fn restart(&mut self) {

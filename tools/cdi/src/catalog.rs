@@ -155,6 +155,10 @@ fn read(path: &Path) -> Result<Document, FileError> {
     if text.len() as u64 > MAX_SIZE {
         return Err(FileError::TooLong);
     }
-    let is_json = path.extension().is_some_and(|extension| extension == "json");
-    Ok(Document::parse(&text, is_json)?)
+    Ok(parse(path, &text)?)
+}
+
+/// Reads the contents of a file, in the form that its name says.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<Document, DocumentError> {
+    Document::parse(text, path.extension().is_some_and(|extension| extension == "json"))
 }

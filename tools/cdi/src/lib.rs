@@ -16,7 +16,7 @@ mod edits;
 mod name;
 mod version;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_oci::runtime::Spec;
 use berth_types::{Error, Result};
@@ -44,6 +44,18 @@ pub fn inject(spec: &mut Spec, folders: &[PathBuf], wanted: &[DeviceName]) -> Re
     }
     *spec = changed;
     Ok(())
+}
+
+/// The devices that the contents of one file describe, and the container's document with all of them: what [`inject`] does
+/// with a file that it has found, for whoever has the contents alone. The file's name says whether they are JSON.
+pub fn inject_file(spec: &mut Spec, name: &Path, contents: &str) -> Result<Vec<DeviceName>> {
+    let wrong = |why: String| Error::invalid_argument(format!("{}: {why}", name.display()));
+    let document = catalog::parse(name, contents).map_err(|error| wrong(error.to_string()))?;
+    let of_devices = document.devices.iter().map(|device| &device.container_edits);
+    for edits in std::iter::once(&document.container_edits).chain(of_devices) {
+        edits::apply(spec, edits).map_err(|error| wrong(error.to_string()))?;
+    }
+    Ok(document.devices.iter().map(|device| DeviceName::of(&document.kind, &device.name)).collect())
 }
 
 #[cfg(test)]

@@ -193,6 +193,10 @@ impl Cni {
             self.del_record(&before, &attachment.namespace)?;
         }
         let builtin = self.builtin(list).ok();
+        if builtin.is_none() {
+            // A chain of which one program is missing would be half made, and could not be taken back.
+            list.plugins.iter().try_for_each(|plugin| self.programs.find(&plugin.kind).map(drop))?;
+        }
         let source = builtin.as_ref().map_or_else(|| list.source.clone(), Builtin::source);
         let mut record = Record::new(&list.name, &source, attachment, device);
         record.in_process = builtin.is_some();
@@ -265,7 +269,13 @@ impl Cni {
             builtin.del(&attachment, Path::new(&namespace), &record.interface, before)?;
             return self.cache.remove(&record.network, &record.container, &record.interface);
         }
+        let mut missing = None;
         for plugin in list.plugins.iter().rev() {
+            // One whose program has gone keeps the others from nothing; the record stays until it is there again.
+            if let Err(error) = self.programs.find(&plugin.kind) {
+                missing = missing.or(Some(error));
+                continue;
+            }
             let before = before.as_ref().map(|outcome| outcome.write(list.version));
             let input = plugin.input(&list, Some(&attachment.capabilities), before);
             let target = target(&attachment, &namespace, &record.interface);
@@ -273,6 +283,9 @@ impl Cni {
                 Err(error) if !says_it_is_gone(&error) => return Err(error),
                 _ => {}
             }
+        }
+        if let Some(error) = missing {
+            return Err(error.context(wrong()));
         }
         self.cache.remove(&record.network, &record.container, &record.interface)
     }

@@ -198,6 +198,41 @@ fn a_failed_plugin_is_named_with_its_own_words_and_all_is_taken_back() -> Result
 }
 
 #[test]
+fn a_chain_of_which_a_program_is_missing_is_not_begun_and_one_that_loses_a_program_is_taken_back()
+-> Result<(), need::Missing> {
+    need::root()?;
+    let host = Host::new(&["one", "three"]);
+    let list = json!({"cniVersion": "1.0.0", "name": "net", "plugins": [
+        {"type": "one"}, {"type": "two"}, {"type": "three"},
+    ]});
+    host.conf("10-net.conflist", &list);
+    let cni = host.cni();
+    in_a_namespace(|pod| {
+        let error = cni.add(pod).unwrap_err().chain();
+        assert!(error.contains("no CNI plugin two in") && error.contains("install it"), "{error}");
+        assert_eq!((host.commands().len(), host.records()), (0, 0), "nothing was begun");
+
+        // The first one takes the second away when it is asked to add.
+        host.program("two", RECORDER);
+        let recorder = host.path("bin/two");
+        let answer = r#"{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.2/24"}]}"#;
+        let take = format!("#!/bin/sh\nmv {0} {0}.away\necho '{answer}'\n", recorder.display());
+        host.program("answer-ADD-one", &take);
+        let error = cni.add(pod).unwrap_err().chain();
+        assert!(error.contains("no CNI plugin two in"), "{error}");
+        // Those that are there have given back what they gave; that of the missing one is remembered.
+        assert_eq!(host.commands(), ["one-ADD", "three-DEL", "one-DEL"]);
+        assert_eq!(host.records(), 1);
+        assert!(cni.del(pod).unwrap_err().chain().contains("no CNI plugin two in"));
+        fs::rename(host.path("bin/two.away"), &recorder).unwrap();
+        cni.del(pod).unwrap();
+        assert_eq!(host.records(), 0);
+        assert!(host.commands().ends_with(&["three-DEL", "two-DEL", "one-DEL"].map(str::to_owned)));
+    });
+    Ok(())
+}
+
+#[test]
 fn a_plugin_that_hangs_is_killed_with_its_children_and_one_that_babbles_is_refused()
 -> Result<(), need::Missing> {
     need::root()?;

@@ -15,7 +15,10 @@ use proto::containerd::runc::v1::Options;
 use super::{Checkpoint, ChildIo, Create, Exec, Place, Restore, Running, Runtime, Spawned};
 use crate::log::Log;
 
+/// Where records are if nobody says so.
 const ROOT: &str = "/run/berth/runc";
+/// Where the daemon wants them: beneath its own state folder.
+const DAEMONS_ROOT: &str = "BERTH_RUNTIME_ROOT";
 
 /// The container of one task.
 #[derive(Debug)]
@@ -30,7 +33,10 @@ pub(crate) struct Native {
 
 impl Native {
     pub(crate) fn open(options: &Options, place: &Place<'_>) -> Result<Self> {
-        let root = if options.root.is_empty() { Path::new(ROOT) } else { Path::new(&options.root) };
+        let root = match options.root.as_str() {
+            "" => root(std::env::var_os(DAEMONS_ROOT).map(PathBuf::from), Path::new(ROOT), place),
+            named => PathBuf::from(named),
+        };
         let cgroup_driver =
             if options.systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
         let root = root.join(place.namespace);
@@ -70,6 +76,16 @@ impl Native {
 
     fn warn(&self, warnings: Vec<String>) {
         warnings.into_iter().for_each(|warning| self.log.warn(warning));
+    }
+}
+
+/// The folder of records: the daemon's, unless the container's own is where a daemon before this one had it.
+fn root(daemons: Option<PathBuf>, old: &Path, place: &Place<'_>) -> PathBuf {
+    let id = place.bundle.file_name().unwrap_or_default();
+    let has_it = |root: &Path| root.join(place.namespace).join(id).exists();
+    match daemons.filter(|root| root.is_absolute()) {
+        Some(root) if has_it(&root) || !has_it(old) => root,
+        _ => old.to_owned(),
     }
 }
 
@@ -230,4 +246,24 @@ fn stdio(io: ChildIo) -> Result<Stdio> {
 
 fn null() -> std::io::Result<OwnedFd> {
     Ok(File::options().read(true).write(true).open("/dev/null")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_where_the_daemon_wants_them_unless_they_are_where_an_older_one_had_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (new, old) = (folder.path().join("new"), folder.path().join("old"));
+        let bundle = Path::new("/state/io.containerd.runtime.v2.task/ns/one");
+        let place = Place { namespace: "ns", bundle, sockets: Path::new("/run") };
+        assert_eq!(root(None, &old, &place), old);
+        assert_eq!(root(Some("relative".into()), &old, &place), old);
+        assert_eq!(root(Some(new.clone()), &old, &place), new);
+        std::fs::create_dir_all(old.join("ns/one")).unwrap();
+        assert_eq!(root(Some(new.clone()), &old, &place), old);
+        std::fs::create_dir_all(new.join("ns/one")).unwrap();
+        assert_eq!(root(Some(new.clone()), &old, &place), new);
+    }
 }

@@ -6,6 +6,9 @@ use serde::Deserialize;
 
 use crate::config::GoDuration;
 
+/// The image of pods' own containers, for those who want such: containerd's.
+const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
+
 /// What of the table of images is heeded; the other keys are kept.
 #[derive(Debug, Deserialize)]
 #[serde(default)]
@@ -29,7 +32,7 @@ impl Default for Images {
         Self {
             snapshotter: "overlayfs".to_owned(),
             image_pull_progress_timeout: GoDuration::from_secs(300),
-            pinned_images: BTreeMap::new(),
+            pinned_images: BTreeMap::from([("sandbox".to_owned(), PAUSE.to_owned())]),
             registry: Registry::default(),
         }
     }

@@ -15,7 +15,7 @@ use berth_types::{Any, RuntimeInfo};
 use serde::Deserialize;
 
 use crate::config::{Config, GoDuration};
-use crate::parts;
+use crate::{parts, proxy};
 
 /// The plugin, and its table.
 pub(crate) const RUNTIME: &str = "io.containerd.cri.v1.runtime";
@@ -48,6 +48,8 @@ pub(super) struct Runtime {
     ignore_deprecation_warnings: Vec<String>,
     stats_collect_period: toml::Value,
     stats_retention_period: toml::Value,
+    enable_criu: bool,
+    enable_experimental_restore_via_create: bool,
     sandboxer: String,
     containerd: Containerd,
     cni: Cni,
@@ -81,6 +83,9 @@ struct RuntimeClass {
     snapshotter: String,
     sandboxer: String,
     io_type: String,
+    /// Ours: pods have a container of the image `pinned_images.sandbox`, as with containerd. It is a key of its own
+    /// because containerd writes that image into every configuration that it prints.
+    berth_pause_container: bool,
 }
 
 /// Its table `cni`.
@@ -122,6 +127,8 @@ impl Default for Runtime {
             ignore_deprecation_warnings: Vec::new(),
             stats_collect_period: String::new().into(),
             stats_retention_period: String::new().into(),
+            enable_criu: true,
+            enable_experimental_restore_via_create: false,
             sandboxer: String::new(),
             containerd: Containerd::default(),
             cni: Cni::default(),
@@ -157,6 +164,7 @@ impl Default for RuntimeClass {
             snapshotter: String::new(),
             sandboxer: "podsandbox".to_owned(),
             io_type: String::new(),
+            berth_pause_container: false,
         }
     }
 }
@@ -183,6 +191,9 @@ impl Runtime {
         let mut all = Vec::new();
         if !self.cni.conf_template.is_empty() {
             all.push("conf_template of the cni table: network configurations are not written by berth");
+        }
+        if self.enable_experimental_restore_via_create {
+            all.push("enable_experimental_restore_via_create: containers are not made from checkpoints");
         }
         if self.selinux_category_range != 1024 && self.enable_selinux {
             all.push("selinux_category_range: labels are taken as they are asked for");
@@ -235,6 +246,9 @@ impl Runtime {
             unset_seccomp: Some(self.unset_seccomp_profile.clone()).filter(|profile| !profile.is_empty()),
             restrict_oom_score: self.restrict_oom_score_adj,
             disable_hugetlb: self.disable_hugetlb_controller,
+            checkpoints: self.enable_criu,
+            ignore_block_io_classes: self.containerd.ignore_blockio_not_enabled_errors,
+            ignore_rdt_classes: self.containerd.ignore_rdt_not_enabled_errors,
             ignore_image_volumes: self.ignore_image_defined_volumes,
             device_ownership_from_user: self.device_ownership_from_security_context,
             disable_apparmor: self.disable_apparmor,
@@ -245,9 +259,14 @@ impl Runtime {
     }
 
     fn handler(&self, name: &str, class: &RuntimeClass, config: &Config) -> Result<Handler> {
-        let is_known = matches!(class.sandboxer.as_str(), "" | "podsandbox");
-        if !is_known {
-            bail!("sandboxer {:?} is not there: podsandbox is", class.sandboxer);
+        let controller = Some(class.sandboxer.as_str()).filter(|name| !["", "podsandbox"].contains(name));
+        if let Some(name) = controller
+            && name != "shim"
+            && !proxy::is_controller(config, name)
+        {
+            bail!(
+                "sandboxer {name:?} is not there: podsandbox, shim and [proxy_plugins] of type sandbox are"
+            );
         }
         let systemd_cgroup = match class.options.get("SystemdCgroup") {
             Some(value) => value.as_bool().context("SystemdCgroup must be true or false")?,
@@ -255,6 +274,7 @@ impl Runtime {
         };
         let is_own = class.runtime_type == OWN
             && class.runtime_path.is_empty()
+            && controller.is_none()
             && !config.plugins.shims.runtimes.contains_key(OWN);
         let base_spec = match class.base_runtime_spec.as_str() {
             "" => None,
@@ -268,6 +288,8 @@ impl Runtime {
             },
             runtime_path: class.runtime_path.clone(),
             is_own,
+            controller: controller.map(str::to_owned),
+            pause_container: class.berth_pause_container,
             systemd_cgroup,
             pod_annotations: class.pod_annotations.clone(),
             container_annotations: class.container_annotations.clone(),

@@ -36,6 +36,7 @@ pub(super) async fn again(
         checkpoint: None,
         options: None,
         runtime_path: String::new(),
+        endpoint: None,
     };
     tasks.create(request).await?;
     match tasks.start(&ProcessRef::init(container.id.clone())).await {

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use berth_core::Endpoint;
 use berth_proto as proto;
 use berth_types::{Error, Result};
 use prost::Message;
@@ -55,6 +56,25 @@ impl Answer {
         Self { version: NEWEST, address, protocol: "ttrpc".to_owned() }
     }
 
+    /// Somebody else's, who runs a sandbox.
+    pub(crate) fn of_endpoint(endpoint: &Endpoint) -> Result<Self> {
+        let wrong = || {
+            Error::invalid_argument(format!(
+                "the address of the task API {:?} is none such as ttrpc+unix:///PATH",
+                endpoint.address
+            ))
+        };
+        let (protocol, address) = endpoint.address.split_once('+').ok_or_else(wrong)?;
+        let version = i32::try_from(endpoint.version).map_err(|_| wrong())?;
+        Self { version, address: address.to_owned(), protocol: protocol.to_owned() }.checked()
+    }
+
+    /// The same for others.
+    pub(crate) fn endpoint(&self) -> Endpoint {
+        let version = u32::try_from(self.version).unwrap_or_default();
+        Endpoint { address: format!("{}+{}", self.protocol.to_ascii_lowercase(), self.address), version }
+    }
+
     /// Reads an answer and checks that it leads somewhere.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
         if bytes.is_empty() {
@@ -65,15 +85,19 @@ impl Answer {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN)]).into_owned();
             Error::unknown(format!("the shim's answer {shown:?} is no address"))
         })?;
-        if !(OLDEST..=NEWEST).contains(&answer.version) {
+        answer.checked()
+    }
+
+    fn checked(self) -> Result<Self> {
+        if !(OLDEST..=NEWEST).contains(&self.version) {
             return Err(Error::not_implemented(format!(
                 "the shim speaks version {} of the task API; known are {OLDEST} to {NEWEST}",
-                answer.version
+                self.version
             )));
         }
-        answer.protocol()?;
-        answer.socket()?;
-        Ok(answer)
+        self.protocol()?;
+        self.socket()?;
+        Ok(self)
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {

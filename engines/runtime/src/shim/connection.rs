@@ -243,6 +243,20 @@ impl Shim {
         called
     }
 
+    /// Calls a method of the sandbox service; `None` waits for as long as it takes.
+    pub(crate) async fn call_sandbox<Q, A>(
+        &self,
+        method: &'static str,
+        request: Q,
+        limit: Option<Duration>,
+    ) -> Result<A, CallError>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        self.call_service("containerd.runtime.sandbox.v1.Sandbox", method, request, limit).await
+    }
+
     async fn call_version<Q, A>(
         &self,
         version: i32,
@@ -255,6 +269,20 @@ impl Shim {
         A: Message + Default + 'static,
     {
         let service = if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
+        self.call_service(service, method, request, limit).await
+    }
+
+    async fn call_service<Q, A>(
+        &self,
+        service: &str,
+        method: &'static str,
+        request: Q,
+        limit: Option<Duration>,
+    ) -> Result<A, CallError>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
         match &self.wire {
             Wire::Ttrpc(client) => {
                 let called = client.call(service, method, &request, limit).await;

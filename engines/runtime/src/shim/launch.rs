@@ -280,7 +280,7 @@ fn inherited(config: &Config, namespace: &str) -> Result<Inherited> {
 
 /// The daemon's environment for shims, with what older ones read there.
 fn environment(config: &Config, namespace: &str) -> std::io::Result<Vec<CString>> {
-    let mut variables = Vec::with_capacity(config.shim_environment.len() + 6);
+    let mut variables = Vec::with_capacity(config.shim_environment.len() + 7);
     let mut add = |name: &std::ffi::OsStr, value: &std::ffi::OsStr| {
         let mut variable = name.to_owned();
         variable.push("=");
@@ -295,6 +295,8 @@ fn environment(config: &Config, namespace: &str) -> std::io::Result<Vec<CString>
     add("TTRPC_ADDRESS".as_ref(), config.ttrpc_address.as_os_str())?;
     add("GRPC_ADDRESS".as_ref(), config.address.as_os_str())?;
     add("NAMESPACE".as_ref(), namespace.as_ref())?;
+    // Our own shim's low-level runtime keeps its records there.
+    add("BERTH_RUNTIME_ROOT".as_ref(), config.state.join("runc").as_os_str())?;
     Ok(variables)
 }
 

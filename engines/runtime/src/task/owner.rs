@@ -24,8 +24,10 @@ use tokio::task::AbortHandle;
 
 use super::{Deletion, Task};
 use crate::blocking::blocking;
+use crate::bundle::Bundle;
 use crate::engine::Engine;
 use crate::recover::{Look, exit_of, read_answer};
+use crate::registry::Named;
 use crate::shim::{CallError, Shim, Socket};
 
 /// The status of a task whose end nobody saw.
@@ -152,7 +154,7 @@ impl Owner {
     /// Ends a shim that somebody else wrote, one step after the other: told to end, it may drop the event of
     /// the deletion, and it finds the socket that it has to remove through its bundle.
     async fn part_from(&self, shim: &Shim, exit: Exit) -> Result<()> {
-        if !self.engine.registry.shares(shim, self.task.key()) {
+        if !self.goes_on(shim) {
             let told = self.task.deletion_told.wait();
             let _ = tokio::time::timeout(LAST_EVENT, told).await;
             self.dismiss(shim).await;
@@ -178,9 +180,14 @@ impl Owner {
         error.context("failed to delete task")
     }
 
-    /// Tells the shim to end, unless it serves others too.
+    /// Whether the shim serves others too, or a whole sandbox.
+    fn goes_on(&self, shim: &Shim) -> bool {
+        self.task.is_hosted() || self.engine.registry.shares(shim, self.task.key())
+    }
+
+    /// Tells the shim to end, unless it goes on.
     async fn dismiss(&self, shim: &Shim) {
-        if self.engine.registry.shares(shim, self.task.key()) {
+        if self.goes_on(shim) {
             return;
         }
         let request = wire::ShutdownRequest { id: self.task.key().id.to_string(), now: false };
@@ -200,18 +207,7 @@ impl Owner {
 
     /// Removes the bundle and the socket of a shim that had no time to.
     async fn remove_remains(&self) -> Result<()> {
-        let bundle = self.task.bundle().clone();
-        blocking(move || {
-            let answer = read_answer(&bundle).ok().flatten();
-            if let Some(Ok(Socket::Path(path))) = answer.map(|answer| answer.socket())
-                && is_dead_socket(&path).unwrap_or(false)
-            {
-                // One that cannot be removed is in nobody's way: a name is free when nobody listens.
-                let _ = std::fs::remove_file(path);
-            }
-            bundle.delete()
-        })
-        .await
+        remove_remains(self.task.bundle()).await
     }
 
     /// Cleans up after a shim that is gone, and tells how the task ended.
@@ -269,6 +265,22 @@ impl Drop for Owner {
             log.abort();
         }
     }
+}
+
+/// Removes a bundle and the socket of a shim that had no time to.
+pub(crate) async fn remove_remains(bundle: &Bundle) -> Result<()> {
+    let bundle = bundle.clone();
+    blocking(move || {
+        let answer = read_answer(&bundle).ok().flatten();
+        if let Some(Ok(Socket::Path(path))) = answer.map(|answer| answer.socket())
+            && is_dead_socket(&path).unwrap_or(false)
+        {
+            // One that cannot be removed is in nobody's way: a name is free when nobody listens.
+            let _ = std::fs::remove_file(path);
+        }
+        bundle.delete()
+    })
+    .await
 }
 
 /// Whether a path is a socket that nobody listens on. The path is a shim's word: it may be anything. Never

@@ -247,6 +247,7 @@ pub(crate) fn plain(container: &ContainerId) -> CreateTask {
         checkpoint: None,
         options: None,
         runtime_path: String::new(),
+        endpoint: None,
     }
 }
 

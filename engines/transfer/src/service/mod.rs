@@ -29,6 +29,7 @@ use berth_core::{
 use berth_oci::image::{PlatformMatch, host_platform};
 use berth_registry::Registries;
 use berth_types::{Descriptor, Error, ErrorKind, Platform, Result, SnapshotterName};
+use tracing::Instrument as _;
 
 use crate::hold::Hold;
 use crate::image::load;
@@ -92,7 +93,8 @@ impl Transfers for Service {
     }
 
     async fn pull(&self, from: RegistryEnd, to: ImageStore, requester: &dyn Requester) -> Result<()> {
-        self.fetch(from, to, requester).await
+        let span = tracing::info_span!(target: "otel", "pull.Pull", image.ref = %from.reference);
+        self.fetch(from, to, requester).instrument(span).await
     }
 
     async fn push(&self, from: ImageStore, to: RegistryEnd, requester: &dyn Requester) -> Result<()> {

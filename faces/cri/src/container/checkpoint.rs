@@ -36,6 +36,11 @@ impl Cri {
         self: &Arc<Self>,
         request: proto::CheckpointContainerRequest,
     ) -> Result<()> {
+        if !self.config.pods.checkpoints {
+            return Err(Error::failed_precondition(
+                "checkpoints are disabled: enable_criu is false in the configuration",
+            ));
+        }
         let container = self.container(&request.container_id)?;
         let location = PathBuf::from(&request.location);
         if !location.is_absolute() {

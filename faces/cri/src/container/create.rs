@@ -159,7 +159,7 @@ impl Cri {
     }
 
     /// Makes the container's own layer over its image.
-    async fn prepare(
+    pub(crate) async fn prepare(
         &self,
         id: &ContainerId,
         pod: &Pod,
@@ -182,7 +182,7 @@ impl Cri {
     }
 
     /// Who the container runs as: what was asked for, else what its image says.
-    async fn user_of(
+    pub(crate) async fn user_of(
         &self,
         config: &proto::ContainerConfig,
         image: &Facts,
@@ -302,6 +302,7 @@ impl Container {
             life: watch::Sender::new(Life::default()),
             limits: Mutex::default(),
             measured: Measured::default(),
+            process: tokio::sync::OnceCell::new(),
             work: tokio::sync::Mutex::default(),
         }
     }

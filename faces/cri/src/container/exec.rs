@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Container;
 use crate::Cri;
+use crate::blocking::blocking;
 use crate::names;
 use crate::spec::PROCESS_TYPE;
 
@@ -23,6 +24,7 @@ const MOST_OUTPUT: usize = 16 << 20;
 const SIGKILL: u32 = 9;
 
 /// A command that is being run in a container, and its streams' folder, which goes with it.
+#[derive(Clone)]
 pub(crate) struct Command {
     pub(crate) process: ProcessRef,
     pub(crate) folder: PathBuf,
@@ -32,9 +34,15 @@ pub(crate) struct Command {
 pub(crate) struct Wanted {
     /// Program and arguments.
     pub(crate) arguments: Vec<String>,
+    /// Its streams.
+    pub(crate) streams: Streams,
+}
+
+/// Which streams of a command are used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Streams {
     /// Whether it has a terminal.
     pub(crate) terminal: bool,
-    /// Which of its streams are used.
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
@@ -73,8 +81,8 @@ impl Cri {
         request: proto::ExecSyncRequest,
         caller: &mut oneshot::Sender<Result<proto::ExecSyncResponse>>,
     ) -> Result<proto::ExecSyncResponse> {
-        let wanted =
-            Wanted { arguments: request.cmd, terminal: false, stdin: false, stdout: true, stderr: true };
+        let streams = Streams { terminal: false, stdin: false, stdout: true, stderr: true };
+        let wanted = Wanted { arguments: request.cmd, streams };
         let command = self.make_command(container, &wanted).await?;
         let limit =
             u64::try_from(request.timeout).ok().filter(|seconds| *seconds > 0).map(Duration::from_secs);
@@ -146,17 +154,18 @@ impl Cri {
         let id: ExecId = names::new_id()?.parse()?;
         let folder = self.config.pods.state.join("execs").join(id.as_str());
         let command = Command { process: ProcessRef::exec(container.id.clone(), id), folder };
-        let stdio = fifos(&command, wanted)?;
-        let spec = self.process_of(container, wanted).await;
-        let made = match spec {
-            Ok(spec) => {
+        let spec = self.process_of(container, wanted).await?;
+        let (made, streams) = (command.clone(), wanted.streams);
+        let stdio = blocking(move || fifos(&made, streams)).await;
+        let made = match stdio {
+            Ok(stdio) => {
                 self.tasks().exec(ExecProcess { process: command.process.clone(), stdio, spec }).await
             }
             Err(error) => Err(error),
         };
         if let Err(error) = made {
             // The first error is the one to tell.
-            let _ = super::remove::remove_folder(&command.folder);
+            let _ = remove_streams(&command).await;
             return Err(error);
         }
         Ok(command)
@@ -164,20 +173,26 @@ impl Cri {
 
     /// The container's own process with other arguments.
     async fn process_of(&self, container: &Container, wanted: &Wanted) -> Result<Any> {
-        let record = self.containers_store().container(&container.id).await?;
-        let unreadable = || Error::data_loss(format!("the specification of {} cannot be read", container.id));
-        let spec: Spec =
-            record.spec.and_then(|spec| serde_json::from_slice(&spec.value).ok()).ok_or_else(unreadable)?;
-        let mut process: Process = spec.process.ok_or_else(unreadable)?;
+        // A whole specification is long, and a probe comes every second.
+        let mut process =
+            container.process.get_or_try_init(|| self.specified_process(container)).await?.clone();
         process.args.clone_from(&wanted.arguments);
-        process.terminal = wanted.terminal;
+        process.terminal = wanted.streams.terminal;
         process.console_size = None;
-        if wanted.terminal && !process.env.iter().any(|pair| pair.starts_with("TERM=")) {
+        if wanted.streams.terminal && !process.env.iter().any(|pair| pair.starts_with("TERM=")) {
             process.env.push("TERM=xterm".to_owned());
         }
         let json = serde_json::to_vec(&process)
             .map_err(|error| Error::internal("a process cannot be written").caused_by(error))?;
         Ok(Any::new(PROCESS_TYPE, json))
+    }
+
+    async fn specified_process(&self, container: &Container) -> Result<Process> {
+        let record = self.containers_store().container(&container.id).await?;
+        let unreadable = || Error::data_loss(format!("the specification of {} cannot be read", container.id));
+        let spec: Spec =
+            record.spec.and_then(|spec| serde_json::from_slice(&spec.value).ok()).ok_or_else(unreadable)?;
+        spec.process.ok_or_else(unreadable)
     }
 
     /// Removes a command that has ended, and kills one that has not. Nobody is told: its answer is known.
@@ -196,7 +211,7 @@ impl Cri {
             }
             _ => {}
         }
-        if let Err(error) = super::remove::remove_folder(&command.folder) {
+        if let Err(error) = remove_streams(command).await {
             tracing::warn!(process = %command.process, "its streams are left: {}", error.chain());
         }
     }
@@ -205,7 +220,13 @@ impl Cri {
 /// How long a process that was killed may take to end.
 const KILLED: Duration = Duration::from_secs(10);
 
-fn fifos(command: &Command, wanted: &Wanted) -> Result<Stdio> {
+async fn remove_streams(command: &Command) -> Result<()> {
+    let folder = command.folder.clone();
+    blocking(move || super::remove::remove_folder(&folder)).await
+}
+
+/// Makes a command's streams. Blocking.
+fn fifos(command: &Command, wanted: Streams) -> Result<Stdio> {
     let failed = |error| Error::io(format!("cannot make the streams of {}", command.process), error);
     std::fs::create_dir_all(&command.folder).map_err(failed)?;
     let fifo = |name: &str, is_wanted: bool| {

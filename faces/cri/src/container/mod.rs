@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use berth_core::{Containers, Tasks};
+use berth_oci::runtime::Process;
 use berth_proto::runtime::v1 as proto;
 use berth_rootfs::Identity;
 use berth_types::{
@@ -70,6 +71,8 @@ pub(crate) struct Container {
     limits: Mutex<Option<proto::LinuxContainerResources>>,
     /// How large what it has written is.
     pub(crate) measured: Measured,
+    /// Its process as it was specified, read when the first command is run in it.
+    process: tokio::sync::OnceCell<Process>,
     /// Held by whoever starts or removes it.
     pub(crate) work: tokio::sync::Mutex<()>,
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use berth_core::CreateTask;
+use berth_core::{CreateTask, Endpoint};
 use berth_types::{Error, ErrorKind, Result, SnapshotKey};
 use proto::ContainerState;
 
@@ -92,6 +92,7 @@ impl Cri {
         } else {
             work.step("its streams", self.relay(container, streams)).await?
         };
+        let endpoint = pod.facts().endpoint;
         let request = CreateTask {
             container: container.id.clone(),
             rootfs,
@@ -99,6 +100,7 @@ impl Cri {
             checkpoint: None,
             options: None,
             runtime_path: pod.handler.runtime_path.clone(),
+            endpoint: endpoint.map(|(address, version)| Endpoint { address, version }),
         };
         let tasks = self.tasks();
         let pid = work.step("its task: shim and runtime", tasks.create(request)).await?;

@@ -41,7 +41,8 @@ impl Cri {
                 pinned: false,
             });
             image.names.push(record.name.clone());
-            image.pinned |= record.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1);
+            let is_marked = record.labels.get(PINNED.0).is_some_and(|value| value == PINNED.1);
+            image.pinned |= is_marked || self.is_pinned(&record.name);
         }
         self.known.keep(&records.iter().map(|record| &record.target.digest).collect::<BTreeSet<_>>());
         Ok(images.into_values().collect())

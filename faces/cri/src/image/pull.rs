@@ -66,8 +66,13 @@ impl Cri {
 
     fn labels(&self, name: &ImageName) -> Labels {
         let label = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-        let pinned = self.config.pinned_images.values().any(|image| image == name.as_str());
-        [Some(MANAGED), pinned.then_some(PINNED)].into_iter().flatten().map(label).collect()
+        [Some(MANAGED), self.is_pinned(name).then_some(PINNED)].into_iter().flatten().map(label).collect()
+    }
+
+    /// Whether the configuration wants an image to stay, however it came.
+    pub(super) fn is_pinned(&self, name: &ImageName) -> bool {
+        let means = |wanted: &String| wanted.parse().is_ok_and(|wanted| named(&wanted) == name.as_str());
+        self.config.pinned_images.values().any(means)
     }
 
     /// Makes or changes a record so that `name` means `target`. Somebody who does the same at the same time is no

@@ -8,10 +8,14 @@
 //! A pod needs no process: its namespaces are held by files ([`berth_sys::held`]). Only a pod whose containers share
 //! their process ids, and one of a shim that is not berth's, has a first process of its own ([`pause`]).
 //!
+//! A pod whose runtime handler names another controller is run by that ([`controlled`]).
+//!
 //! The record is written before anything is made, and says all that has to be taken down; a step forward that finds
 //! its work done goes on, and so does a step back that finds nothing. So a daemon that takes up a half-made pod does
 //! what one does whose request failed.
 
+mod controlled;
+mod controller;
 mod files;
 mod list;
 mod namespaces;
@@ -27,7 +31,7 @@ mod users;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use berth_proto::runtime::v1 as proto;
@@ -35,6 +39,7 @@ use berth_types::{Any, Error, Result, Sandbox, SandboxId, SandboxUpdate};
 use proto::NamespaceMode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::Cri;
 use crate::config::Handler;
@@ -66,7 +71,7 @@ pub(crate) struct Pod {
     /// What outlives the machine's start, and what does not.
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
-    facts: Mutex<Facts>,
+    facts: watch::Sender<Facts>,
     /// What was done for it.
     pub(crate) diary: Diary,
     /// Held by whoever changes it.
@@ -89,6 +94,8 @@ pub(crate) struct Facts {
     pub(crate) attached: serde_json::Value,
     /// The pid of its first process, if it has one.
     pub(crate) pause: Option<u32>,
+    /// Where whoever runs it makes its tasks: address and version of the task API.
+    pub(crate) endpoint: Option<(String, u32)>,
 }
 
 /// Where a pod is in its life.
@@ -122,14 +129,20 @@ impl Item for Pod {
 impl Pod {
     /// What is known of it now.
     pub(crate) fn facts(&self) -> Facts {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.facts.borrow().clone()
     }
 
     /// Changes what is known of it.
     fn change(&self, change: impl FnOnce(&mut Facts)) -> Facts {
-        let mut facts = self.facts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut facts);
-        facts.clone()
+        self.facts.send_modify(change);
+        self.facts()
+    }
+
+    /// Waits until it has come to a stage.
+    async fn reach(&self, is_there: impl Fn(Stage) -> bool) {
+        let mut facts = self.facts.subscribe();
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = facts.wait_for(|facts| is_there(facts.stage)).await;
     }
 
     /// Whether containers can run in it.
@@ -180,7 +193,7 @@ impl Pod {
     /// The record, as it is to be stored.
     fn record(&self) -> Result<Sandbox> {
         let mut record = Sandbox::new(self.id.clone(), self.handler.runtime.clone());
-        CONTROLLER.clone_into(&mut record.sandboxer);
+        self.controller().unwrap_or(CONTROLLER).clone_into(&mut record.sandboxer);
         record.labels = names::labels(names::SANDBOX, &self.config.labels);
         record.extensions.insert(CONFIG.to_owned(), berth_proto::convert::pack(&self.config));
         record.extensions.insert(FACTS.to_owned(), self.facts().to_any()?);
@@ -207,6 +220,21 @@ impl Cri {
         self.sandboxes()?.update(SandboxUpdate { sandbox: record, mask }).await?;
         pod.change(|known| *known = facts);
         Ok(())
+    }
+
+    /// A pod whose first process or machine has ended by itself is not ready.
+    async fn lose(&self, pod: &Pod, pid: Option<u32>) {
+        // Whoever holds it is about to say what becomes of it.
+        let _work = pod.work.lock().await;
+        let facts = pod.facts();
+        if facts.stage != Stage::Ready || facts.pause != pid {
+            return;
+        }
+        tracing::warn!(pod = %pod.id, "the pod has ended by itself");
+        let change = |facts: &mut Facts| (facts.stage, facts.pause) = (Stage::Lost, None);
+        if let Err(error) = self.change_pod(pod, change).await {
+            tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());
+        }
     }
 
     /// The pod that a request means.

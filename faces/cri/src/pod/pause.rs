@@ -1,7 +1,12 @@
 //! The first process of a pod, where one is needed: containers that share their process ids need somebody who takes in
 //! what loses its parent, and a shim of somebody else's may expect a pod to be a task.
 //!
-//! It is a task with the pod's own id, in an empty root filesystem, whose one program sleeps.
+//! It is a task with the pod's own id, in an empty root filesystem, whose one program sleeps; or, where the configuration
+//! wants that, a container of an image for it ([`image`]), which every pod of such a handler then has.
+
+mod image;
+
+pub(super) use image::PURPOSE;
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -10,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::CreateTask;
+use berth_core::{CreateTask, Rollback};
 use berth_oci::runtime::{
     Capabilities, Linux, Mount, Namespace, NamespaceKind, OCI_VERSION, Process, Root, Spec, User, default,
 };
@@ -35,7 +40,7 @@ const SIGKILL: u32 = 9;
 impl Pod {
     /// Whether it is made with a first process. Ours need one only once a container shares its process ids.
     pub(super) fn needs_first_process(&self) -> bool {
-        !self.handler.is_own
+        self.controller().is_none() && (!self.handler.is_own || self.handler.pause_container)
     }
 
     fn pause_id(&self) -> Result<ContainerId> {
@@ -107,6 +112,12 @@ impl Cri {
         if let Some(pid) = pod.facts().pause {
             return Ok(pid);
         }
+        if let Some(name) = pod.controller() {
+            return Err(Error::not_implemented(format!(
+                "the processes of pod {} cannot be shared: its controller {name} tells of none",
+                pod.id
+            )));
+        }
         let pid = self.start_pause(pod).await?;
         self.change_pod(pod, |facts| facts.pause = Some(pid)).await?;
         Ok(pid)
@@ -116,50 +127,83 @@ impl Cri {
         // What an earlier try has left.
         self.end_pause(pod).await?;
         let id = pod.pause_id()?;
-        let root = pod.pause_root();
-        blocking(move || {
-            make_root(&root).map_err(|error| Error::io(format!("cannot make {}", root.display()), error))
-        })
-        .await?;
-        let spec = pod.pause_spec(&self.config.pods.shim);
-        let mut record = Container::new(id.clone(), pod.handler.runtime.clone());
-        record.labels = names::labels(names::SANDBOX, &pod.config.labels);
-        record.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));
-        record.sandbox = pod.id.to_string();
-        self.containers_store().create(record).await?;
+        let mut undo = Rollback::default();
+        let rootfs = match self.record_pause(pod, &id, &mut undo).await {
+            Ok(rootfs) => rootfs,
+            Err(error) => {
+                for (what, failure) in undo.undo().await {
+                    tracing::error!(pod = %pod.id, "cannot undo {what}: {}", failure.chain());
+                }
+                return Err(error);
+            }
+        };
+        // From here on the record says what has to be taken down.
+        undo.commit();
         let tasks = self.tasks();
         let request = CreateTask {
             container: id.clone(),
-            rootfs: Vec::new(),
+            rootfs,
             stdio: Stdio::default(),
             checkpoint: None,
             options: None,
             runtime_path: pod.handler.runtime_path.clone(),
+            endpoint: None,
         };
         tasks.create(request).await?;
         let pid = tasks.start(&ProcessRef::init(id)).await?;
-        self.watch_pause_end(pod);
+        self.watch_pause_end(pod, pid);
         Ok(pid)
     }
 
-    /// Ends the first process and forgets it. Idempotent.
+    /// Makes what the first process runs in, and its record; answers what its root filesystem is mounted of.
+    async fn record_pause(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        id: &ContainerId,
+        undo: &mut Rollback,
+    ) -> Result<Vec<berth_types::Mount>> {
+        let mut record = Container::new(id.clone(), pod.handler.runtime.clone());
+        record.labels = names::labels(names::SANDBOX, &pod.config.labels);
+        record.sandbox = pod.id.to_string();
+        let rootfs = if pod.handler.pause_container {
+            self.pause_of_image(pod, &mut record, undo).await?
+        } else {
+            let root = pod.pause_root();
+            blocking(move || {
+                make_root(&root).map_err(|error| Error::io(format!("cannot make {}", root.display()), error))
+            })
+            .await?;
+            let spec = pod.pause_spec(&self.config.pods.shim);
+            record.spec = Some(Any::new(SPEC_TYPE, spec.to_vec()));
+            Vec::new()
+        };
+        self.containers_store().create(record).await?;
+        Ok(rootfs)
+    }
+
+    /// Ends the first process and forgets it with what it had. Idempotent.
     pub(super) async fn end_pause(&self, pod: &Arc<Pod>) -> Result<()> {
         let id = pod.pause_id()?;
         self.end_task(&id, Duration::ZERO, SIGKILL).await?;
-        match self.containers_store().delete(&id).await {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        let gone = |error: &Error| error.kind() == ErrorKind::NotFound;
+        let store = self.containers_store();
+        let record = match store.container(&id).await {
+            Err(error) if gone(&error) => return Ok(()),
+            found => found?,
+        };
+        self.remove_pause_snapshot(&record).await?;
+        match store.delete(&id).await {
+            Err(error) if !gone(&error) => Err(error),
             _ => Ok(()),
         }
     }
 
     /// Takes up the first process of the daemon before this one. A pod whose first process has ended is not ready.
     pub(super) async fn watch_pause(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<()> {
-        if pod.facts().pause.is_none() {
-            return Ok(());
-        }
+        let Some(pid) = pod.facts().pause else { return Ok(()) };
         match self.tasks().state(&ProcessRef::init(pod.pause_id()?)).await {
             Ok(state) if state.status == ProcessStatus::Running => {
-                self.watch_pause_end(pod);
+                self.watch_pause_end(pod, pid);
                 Ok(())
             }
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
@@ -167,7 +211,7 @@ impl Cri {
         }
     }
 
-    fn watch_pause_end(self: &Arc<Self>, pod: &Arc<Pod>) {
+    fn watch_pause_end(self: &Arc<Self>, pod: &Arc<Pod>, pid: u32) {
         let (cri, pod) = (self.clone(), pod.clone());
         self.nursery.clone().spawn(async move {
             let Ok(id) = pod.pause_id() else { return };
@@ -175,13 +219,7 @@ impl Cri {
                 // The daemon ends, or the task has been removed with its pod.
                 return;
             }
-            let facts = pod.change(|facts| facts.pause = None);
-            if facts.stage == super::Stage::Ready && pod.work.try_lock().is_ok() {
-                tracing::warn!(pod = %pod.id, "the pod's first process has ended");
-                if let Err(error) = cri.change_pod(&pod, |facts| facts.stage = super::Stage::Lost).await {
-                    tracing::error!(pod = %pod.id, "cannot tell that the pod is not ready: {}", error.chain());
-                }
-            }
+            cri.lose(&pod, Some(pid)).await;
         });
     }
 

@@ -1,10 +1,11 @@
 //! Pods of the daemon before this one.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use berth_proto::runtime::v1 as proto;
 use berth_types::filter::Filters;
 use berth_types::{Error, Result, Sandbox};
+use tokio::sync::watch;
 
 use super::{CONFIG, FACTS, Facts, Pod, Stage};
 use crate::{Cri, names};
@@ -31,6 +32,7 @@ impl Cri {
                 Stage::Ready if !pod.has_namespaces() => {
                     self.change_pod(&pod, |facts| facts.stage = Stage::Lost).await
                 }
+                Stage::Ready if pod.controller().is_some() => self.take_up_sandbox(&pod).await,
                 Stage::Ready => self.watch_pause(&pod).await,
                 Stage::Lost | Stage::Stopped => Ok(()),
             };
@@ -63,7 +65,7 @@ impl Cri {
             let name = names::of_pod(&config)?;
             let mut pod = self.new_pod(record.id.clone(), name, config, handler);
             pod.created_at = record.created_at;
-            pod.facts = Mutex::new(facts);
+            pod.facts = watch::Sender::new(facts);
             Ok(pod)
         };
         read()

@@ -48,6 +48,7 @@ impl Cri {
 
     /// Removes files and record of a pod that has been taken down, and forgets it.
     pub(super) async fn erase(&self, pod: &Arc<Pod>) -> Result<()> {
+        self.remove_sandbox(pod).await?;
         let removed = pod.clone();
         blocking(move || removed.remove_files()).await?;
         match self.sandboxes()?.delete(&pod.id).await {

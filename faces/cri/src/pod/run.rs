@@ -1,10 +1,12 @@
 //! `RunPodSandbox`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use berth_proto::runtime::v1 as proto;
 use berth_types::{Error, Result, SandboxId};
+use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use super::{Facts, Pod, Stage};
 use crate::blocking::blocking;
@@ -49,7 +51,10 @@ impl Cri {
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;
         let work = pod.diary.begin("RunPodSandbox");
-        let up = self.bring_up(&pod, &work).await;
+        let span = tracing::info_span!(
+            target: "otel", "cri.sandbox.run", sandbox.id = %pod.id, sandbox.name = pod.name,
+        );
+        let up = self.bring_up(&pod, &work).instrument(span).await;
         if up.is_err() {
             self.abandon(&pod, &work).await;
         }
@@ -79,7 +84,7 @@ impl Cri {
             created_at: SystemTime::now(),
             root,
             state,
-            facts: Mutex::default(),
+            facts: watch::Sender::default(),
             diary: Diary::default(),
             work: tokio::sync::Mutex::default(),
             handler,
@@ -89,7 +94,8 @@ impl Cri {
             let short = format!("cni-{}-{}-{}", &id[..8], &id[8..12], &id[12..24]);
             self.config.pods.network_namespaces.join(short)
         });
-        pod.facts = Mutex::new(Facts { network, handler: pod.handler.name.clone(), ..Facts::default() });
+        pod.facts =
+            watch::Sender::new(Facts { network, handler: pod.handler.name.clone(), ..Facts::default() });
         pod
     }
 
@@ -101,12 +107,18 @@ impl Cri {
             made.make_namespaces()
         });
         work.step("files and namespaces", making).await?;
-        let attached = work.step(self.networks.told(pod), self.attach(pod)).await?;
+        let attaching = tracing::info_span!(target: "otel", "cni.setup_pod_network");
+        let attached = work.step(self.networks.told(pod), self.attach(pod).instrument(attaching)).await?;
         work.step("kernel parameters", self.set_kernel_parameters(pod)).await?;
-        let pause = if pod.needs_first_process() {
-            Some(work.step("its first process", self.start_pause(pod)).await?)
-        } else {
-            None
+        let (pause, endpoint) = match pod.controller() {
+            Some(name) => {
+                let step = format!("its sandbox (controller {name})");
+                work.step(step, self.start_sandbox(pod)).await?
+            }
+            None if pod.needs_first_process() => {
+                (Some(work.step("its first process", self.start_pause(pod)).await?), None)
+            }
+            None => (None, None),
         };
         let addresses = attached.as_ref().map_or(&[][..], |attached| &attached.addresses);
         let mut ready = work.step("NRI plugins", self.tell_run(pod, addresses, pause)).await;
@@ -114,6 +126,7 @@ impl Cri {
             let change = |facts: &mut Facts| {
                 facts.stage = Stage::Ready;
                 facts.pause = pause;
+                facts.endpoint = endpoint.map(|endpoint| (endpoint.address, endpoint.version));
                 if let Some(attached) = attached {
                     facts.addresses = attached.addresses;
                     facts.attached = attached.result;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use berth_proto::runtime::v1 as proto;
 use serde_json::json;
 
-use super::Pod;
+use super::{Pod, pause};
 use crate::Cri;
 use crate::time::nanoseconds;
 
@@ -34,16 +34,21 @@ impl Pod {
     }
 
     /// What `crictl inspectp` shows beyond it, under the names that containerd has.
-    fn info(&self) -> String {
+    fn info(&self, cri: &Cri) -> String {
         let facts = self.facts();
+        let own = self.handler.pause_container.then(|| {
+            let image = cri.config.pinned_images.get(pause::PURPOSE).cloned().unwrap_or_default();
+            (image, self.id.as_str(), cri.snapshotter_of(self).to_string())
+        });
+        let (image, snapshot, snapshotter) = own.unwrap_or_default();
         let attached = berth_cni::Attached::from_value(&facts.attached);
         json!({
             "pid": facts.pause.unwrap_or_default(),
             "processStatus": if self.is_ready() { "running" } else { "deleted" },
             "netNamespaceClosed": facts.network.as_deref().is_some_and(|path| !berth_sys::held::is_held(path)),
-            "image": "",
-            "snapshotKey": "",
-            "snapshotter": "",
+            "image": image,
+            "snapshotKey": snapshot,
+            "snapshotter": snapshotter,
             "runtimeHandler": facts.handler,
             "runtimeType": self.handler.runtime.name,
             "runtimeOptions": null,
@@ -57,18 +62,21 @@ impl Pod {
 
 impl Cri {
     /// The status of a pod with those of its containers; `verbose` for people.
-    pub(crate) fn pod_status(
+    pub(crate) async fn pod_status(
         &self,
         id: &str,
         verbose: bool,
     ) -> berth_types::Result<proto::PodSandboxStatusResponse> {
         let pod = self.pod(id)?;
-        let for_people =
-            || [("info".to_owned(), pod.info()), ("calls".to_owned(), pod.diary.told().to_string())];
-        let info = verbose.then(for_people);
+        let mut info = HashMap::new();
+        if verbose {
+            info.extend(self.sandbox_info(&pod).await);
+            info.insert("info".to_owned(), pod.info(self));
+            info.insert("calls".to_owned(), pod.diary.told().to_string());
+        }
         Ok(proto::PodSandboxStatusResponse {
             status: Some(pod.status()),
-            info: info.into_iter().flatten().collect::<HashMap<_, _>>(),
+            info,
             containers_statuses: Vec::new(),
             timestamp: 0,
         })

@@ -42,7 +42,13 @@ impl Cri {
         let containers = self.containers_of(pod.id.as_str());
         let ends = containers.iter().map(|container| self.end_container(container, Duration::ZERO));
         work.step("the end of its containers", futures::future::try_join_all(ends)).await?;
-        work.step("the end of its first process", self.end_pause(pod)).await?;
+        match pod.controller() {
+            Some(name) => {
+                let step = format!("the end of its sandbox (controller {name})");
+                work.step(step, self.stop_sandbox(pod)).await?;
+            }
+            None => work.step("the end of its first process", self.end_pause(pod)).await?,
+        }
         // Plugins know those alone that have been ready.
         if matches!(pod.facts().stage, Stage::Ready | Stage::Lost) {
             self.tell_stop(pod).await;

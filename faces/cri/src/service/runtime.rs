@@ -90,7 +90,7 @@ impl RuntimeService for Runtime {
         request: Request<proto::PodSandboxStatusRequest>,
     ) -> Result<Response<proto::PodSandboxStatusResponse>, Status> {
         let request = request.into_inner();
-        ok(self.0.pod_status(&request.pod_sandbox_id, request.verbose)).map(Response::new)
+        ok(self.0.pod_status(&request.pod_sandbox_id, request.verbose).await).map(Response::new)
     }
 
     async fn list_pod_sandbox(

@@ -8,7 +8,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::unix::pipe;
 
 use crate::Cri;
-use crate::container::exec::{Command, Wanted, hold};
+use crate::container::exec::{Command, Streams, Wanted, hold};
 
 impl Cri {
     /// Runs a command to its end, and answers its exit code. A peer that leaves ends it.
@@ -20,11 +20,13 @@ impl Cri {
         let container = self.container(request.container.as_str())?;
         let wanted = Wanted {
             arguments: request.command,
-            terminal: request.wanted.tty,
-            stdin: streams.stdin.is_some(),
-            // A terminal is there even if nobody looks at it.
-            stdout: streams.stdout.is_some() || request.wanted.tty,
-            stderr: streams.stderr.is_some(),
+            streams: Streams {
+                terminal: request.wanted.tty,
+                stdin: streams.stdin.is_some(),
+                // A terminal is there even if nobody looks at it.
+                stdout: streams.stdout.is_some() || request.wanted.tty,
+                stderr: streams.stderr.is_some(),
+            },
         };
         let command = self.make_command(&container, &wanted).await?;
         let ended = self.stream_command(&command, streams).await;

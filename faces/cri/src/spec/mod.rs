@@ -6,6 +6,7 @@
 
 pub(crate) mod annotations;
 mod capabilities;
+mod classes;
 mod devices;
 mod mounts;
 mod namespaces;
@@ -106,6 +107,7 @@ pub(crate) fn build(inputs: &Inputs<'_>) -> Result<Spec> {
     devices::apply(&mut spec, inputs)?;
     mounts::apply(&mut spec, inputs)?;
     resources::apply(&mut spec, inputs)?;
+    classes::apply(&mut spec, inputs)?;
     if let Some(linux) = &mut spec.linux {
         linux.cgroups_path = cgroup_path(inputs.pod, inputs.id);
     }

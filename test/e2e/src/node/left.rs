@@ -42,6 +42,8 @@ impl Node {
         }
         let bundles = self.daemon.state().join("io.containerd.runtime.v2.task/k8s.io");
         left.extend(names(&bundles).map(|name| format!("bundle {name}")));
+        let hosts = self.daemon.state().join("io.containerd.sandbox.controller.v1.shim/k8s.io");
+        left.extend(names(&hosts).map(|name| format!("bundle of sandbox {name}")));
         let addresses = names(&self.path("leases/pods")).filter(|name| name.starts_with("10."));
         left.extend(addresses.map(|name| format!("address {name}")));
         left.extend(devices().filter(|name| name.starts_with("veth")).map(|name| format!("device {name}")));
