@@ -126,6 +126,36 @@ pub struct RegistryEnd {
     pub plain_http: bool,
     /// Who knows the credentials.
     pub logins: Option<Arc<dyn Logins>>,
+    /// Who reads what goes to and fro.
+    pub transcript: Option<Transcript>,
+}
+
+/// What goes between this machine and a registry, for somebody who looks for a fault. Credentials are not in it.
+#[derive(Clone)]
+pub struct Transcript {
+    /// How much of it.
+    pub detail: TranscriptDetail,
+    /// Who reads it.
+    pub reader: Arc<dyn TranscriptReader>,
+}
+
+/// What of a transcript is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranscriptDetail {
+    /// Requests and answers.
+    Messages,
+    /// Who was connected to, and how long an answer took.
+    Connections,
+    /// Both.
+    Everything,
+}
+
+/// Reads a transcript.
+#[async_trait]
+pub trait TranscriptReader: Send + Sync {
+    /// Takes one entry, which is one or more whole lines. Returns when there is room for the next one; a reader that
+    /// takes nothing more is no error.
+    async fn read(&self, entry: String);
 }
 
 /// Who somebody is to a registry. Never shown, so `Debug` does not exist.

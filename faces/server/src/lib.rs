@@ -34,6 +34,7 @@ mod snapshots;
 mod socket;
 mod streaming;
 mod tasks;
+mod transcript;
 mod transfer;
 mod ttrpc;
 mod version;

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use berth_core::{Catalog, ImageStore, Login, RegistryEnd, Requester, Scope};
+use berth_core::{Catalog, ImageStore, Login, RegistryEnd, Requester, Scope, TranscriptDetail};
 use berth_oci::image::{Document, PlatformMatch};
-use berth_registry::{Access, Ask, Config, Credentials, HeaderMap, Registries, Secret};
+use berth_registry::{
+    Access, Ask, Config, Credentials, Detail, HeaderMap, Registries, Secret, Transcript,
+};
 use berth_types::{Descriptor, Error, ErrorKind, ImageName, Result};
 use futures::FutureExt;
 
@@ -149,6 +151,7 @@ impl Service {
                     async move { Ok(logins.login(&host).await?.map(credentials)) }.boxed()
                 })
             }),
+            transcript: end.transcript.clone().map(transcript),
             ..base.clone()
         };
         if !end.hosts.is_empty() {
@@ -167,6 +170,20 @@ fn credentials(login: Login) -> Credentials {
         Login::Refresh(token) => Credentials::Identity(Secret::new(token)),
         Login::Bearer(token) => Credentials::Bearer(Secret::new(token)),
     }
+}
+
+fn transcript(wanted: berth_core::Transcript) -> Transcript {
+    let berth_core::Transcript { detail, reader } = wanted;
+    let detail = match detail {
+        TranscriptDetail::Messages => Detail::Messages,
+        TranscriptDetail::Connections => Detail::Connections,
+        TranscriptDetail::Everything => Detail::Everything,
+    };
+    let listen = move |entry| {
+        let reader = Arc::clone(&reader);
+        async move { reader.read(entry).await }.boxed()
+    };
+    Transcript { detail, listen: Arc::new(listen) }
 }
 
 /// Pulls, and unpacks wherever it is wanted.

@@ -42,6 +42,7 @@ impl Cri {
             hosts: self.config.registry_hosts.clone(),
             plain_http: false,
             logins: auth.map(|auth| Arc::new(Given(auth)) as _),
+            transcript: None,
         };
         let patience = Patience::new(self.config.pull_patience);
         transfers.pull(from, to, &patience).await.map_err(|error| {
