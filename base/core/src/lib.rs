@@ -42,5 +42,5 @@ pub use tasks::{CreateTask, ExecProcess, Tasks, UpdateTask};
 pub use transfers::{
     ExportArchive, ExportPlatforms, ImageStore, ImportArchive, Login, Logins, NamedByDigest, OtherNames,
     PlainLayers, Reference, RegistryEnd, Requester, Transcript, TranscriptDetail, TranscriptReader,
-    TransferStep, Transfers, UnpackInto,
+    TransferStep, Transfers, UnpackInto, UnpackedBlobs,
 };

@@ -27,6 +27,18 @@ pub struct ImageStore {
     pub references: Vec<Reference>,
     /// Where to unpack.
     pub unpacks: Vec<UnpackInto>,
+    /// What becomes of the layers' blobs after that.
+    pub blobs: UnpackedBlobs,
+}
+
+/// What becomes of blobs whose layers are unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnpackedBlobs {
+    /// The image keeps them.
+    #[default]
+    Kept,
+    /// The image does not keep them: containerd's `discard_unpacked_layers`. To be pushed it has to be pulled again.
+    LetGo,
 }
 
 /// One more name of an image, or how it is to be found.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_core::{
     ExportPlatforms, ImageStore, Logins, NamedByDigest, OtherNames, PlainLayers, Reference, RegistryEnd,
-    Scope, UnpackInto,
+    Scope, UnpackInto, UnpackedBlobs,
 };
 use berth_proto as proto;
 use berth_types::{Error, Platform, Result};
@@ -89,6 +89,7 @@ fn store(message: wire::ImageStore) -> Result<ImageStore> {
         manifest_limit: manifest_limit as usize,
         references: extra_references.into_iter().map(reference).collect::<Result<_>>()?,
         unpacks: unpacks.into_iter().map(unpack_into).collect::<Result<_>>()?,
+        blobs: UnpackedBlobs::Kept,
     })
 }
 

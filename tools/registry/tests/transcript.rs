@@ -112,7 +112,7 @@ async fn connections_are_told_in_a_line_each() {
     assert!(heard.starts_with(&first), "{heard}");
     assert!(heard.lines().all(|line| line.starts_with("# ")) && !heard.contains("secret"), "{heard}");
     let (heard, _) = pull(Detail::Everything).await;
-    assert!(heard.contains(&"# HEAD /v2/") && heard.contains("\r\nHEAD /v2/"), "{heard}");
+    assert!(heard.contains("# HEAD /v2/") && heard.contains("\r\nHEAD /v2/"), "{heard}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ pub(super) struct Images {
     pub(super) snapshotter: String,
     pub(super) image_pull_progress_timeout: GoDuration,
     pub(super) pinned_images: BTreeMap<String, String>,
+    pub(super) discard_unpacked_layers: bool,
     pub(super) registry: Registry,
 }
 
@@ -30,6 +31,7 @@ impl Default for Images {
             snapshotter: "overlayfs".to_owned(),
             image_pull_progress_timeout: GoDuration::from_secs(300),
             pinned_images: BTreeMap::new(),
+            discard_unpacked_layers: false,
             registry: Registry::default(),
         }
     }

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use berth_core::{Catalog, ImageStore, Login, RegistryEnd, Requester, Scope, TranscriptDetail};
 use berth_oci::image::{Document, PlatformMatch};
-use berth_registry::{
-    Access, Ask, Config, Credentials, Detail, HeaderMap, Registries, Secret, Transcript,
-};
+use berth_registry::{Access, Ask, Config, Credentials, Detail, HeaderMap, Registries, Secret, Transcript};
 use berth_types::{Descriptor, Error, ErrorKind, ImageName, Result};
 use futures::FutureExt;
 
@@ -203,6 +201,7 @@ async fn fetch_into(
         platforms: platforms(to),
         metadata: if to.all_metadata { Metadata::All } else { Metadata::Wanted },
         unpack: destinations.next(),
+        blobs: to.blobs,
         labels: to.labels.clone(),
         progress: progress.clone(),
         parallel: settings.downloads.unwrap_or(usual.parallel),

@@ -34,6 +34,7 @@ impl Cri {
             labels: labels.clone(),
             platforms: vec![host_platform()],
             unpacks: vec![unpack],
+            blobs: self.config.blobs,
             ..ImageStore::default()
         };
         let from = RegistryEnd {
