@@ -43,5 +43,6 @@ pub use snapshot::{NewSnapshot, SnapshotCommit, Snapshotter, one_by_one};
 pub use tasks::{CreateTask, ExecProcess, Tasks, UpdateTask};
 pub use transfers::{
     ExportArchive, ExportPlatforms, ImageStore, ImportArchive, Login, Logins, NamedByDigest, OtherNames,
-    PlainLayers, Reference, RegistryEnd, Requester, TransferStep, Transfers, UnpackInto,
+    PlainLayers, Reference, RegistryEnd, Requester, Transcript, TranscriptDetail, TranscriptReader,
+    TransferStep, Transfers, UnpackInto, UnpackedBlobs,
 };

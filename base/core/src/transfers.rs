@@ -27,6 +27,18 @@ pub struct ImageStore {
     pub references: Vec<Reference>,
     /// Where to unpack.
     pub unpacks: Vec<UnpackInto>,
+    /// What becomes of the layers' blobs after that.
+    pub blobs: UnpackedBlobs,
+}
+
+/// What becomes of blobs whose layers are unpacked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnpackedBlobs {
+    /// The image keeps them.
+    #[default]
+    Kept,
+    /// The image does not keep them: containerd's `discard_unpacked_layers`. To be pushed it has to be pulled again.
+    LetGo,
 }
 
 /// One more name of an image, or how it is to be found.
@@ -126,6 +138,36 @@ pub struct RegistryEnd {
     pub plain_http: bool,
     /// Who knows the credentials.
     pub logins: Option<Arc<dyn Logins>>,
+    /// Who reads what goes to and fro.
+    pub transcript: Option<Transcript>,
+}
+
+/// What goes between this machine and a registry, for somebody who looks for a fault. Credentials are not in it.
+#[derive(Clone)]
+pub struct Transcript {
+    /// How much of it.
+    pub detail: TranscriptDetail,
+    /// Who reads it.
+    pub reader: Arc<dyn TranscriptReader>,
+}
+
+/// What of a transcript is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TranscriptDetail {
+    /// Requests and answers.
+    Messages,
+    /// Who was connected to, and how long an answer took.
+    Connections,
+    /// Both.
+    Everything,
+}
+
+/// Reads a transcript.
+#[async_trait]
+pub trait TranscriptReader: Send + Sync {
+    /// Takes one entry, which is one or more whole lines. Returns when there is room for the next one; a reader that
+    /// takes nothing more is no error.
+    async fn read(&self, entry: String);
 }
 
 /// Who somebody is to a registry. Never shown, so `Debug` does not exist.

@@ -158,7 +158,10 @@ async fn node(
     } else if missing == Missing::Skip {
         for child in &children {
             if !content::exists(store, &child.digest).await? {
-                let text = format!("blob {} of manifest {} is missing", child.digest, descriptor.digest);
+                let text = format!(
+                    "blob {} of manifest {} is missing; pull the image again",
+                    child.digest, descriptor.digest
+                );
                 return Err(Error::not_found(text));
             }
         }

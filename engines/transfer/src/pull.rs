@@ -13,11 +13,11 @@ use std::collections::HashSet;
 use std::pin::pin;
 use std::time::Duration;
 
-use berth_core::{Catalog, CommitRequest, ContentStore, Ingest, IngestRequest, Scope};
+use berth_core::{Catalog, CommitRequest, ContentStore, Ingest, IngestRequest, Scope, UnpackedBlobs};
 use berth_oci::image::{Document, PlatformMatch, media};
 use berth_registry::{Access, Registries, Repository};
 use berth_types::{
-    Descriptor, Digest, Error, ErrorKind, Image, ImageName, ImageRef, IngestRef, Labels, Result,
+    Descriptor, Digest, Error, ErrorKind, FieldMask, Image, ImageName, ImageRef, IngestRef, Labels, Result,
     SnapshotterName,
 };
 use bytes::{Bytes, BytesMut};
@@ -60,6 +60,8 @@ pub struct Pull {
     pub metadata: Metadata,
     /// Whether and where to unpack, and for which platform.
     pub unpack: Option<(PlatformMatch, SnapshotterName)>,
+    /// What becomes of the layers' blobs once they are unpacked.
+    pub blobs: UnpackedBlobs,
     /// Labels of the record.
     pub labels: Labels,
     /// Bounds of the documents.
@@ -79,11 +81,25 @@ impl Pull {
             platforms: Platforms::host(),
             metadata: Metadata::Wanted,
             unpack: None,
+            blobs: UnpackedBlobs::Kept,
             labels: Labels::new(),
             limits: Limits::default(),
             parallel: 4,
             progress: Reporter::none(),
         }
+    }
+}
+
+impl Pull {
+    /// What is to be unpacked, if anything is.
+    fn unpacking(&self, target: &Descriptor) -> Option<Unpack> {
+        let (platform, snapshotter) = self.unpack.as_ref()?;
+        Some(Unpack {
+            target: target.clone(),
+            platform: platform.clone(),
+            snapshotter: snapshotter.clone(),
+            progress: self.progress.clone(),
+        })
     }
 }
 
@@ -149,17 +165,13 @@ async fn pull_held(
 ) -> Result<Pulled> {
     let store = catalog.content(scope);
     let fetch = Fetch { store: &*store, repository, request };
-    let (nodes, blobs) = fetch.manifests(&target).await?;
+    let (nodes, mut blobs) = fetch.manifests(&target).await?;
+    let spared = spared(catalog, scope, request, &target).await?;
+    blobs.retain(|blob| !spared.contains(&blob.digest));
     let arrivals = Arrivals::new();
     let waiting = arrivals.waiting();
     let unpacking = async {
-        let Some((platform, snapshotter)) = &request.unpack else { return Ok(None) };
-        let request = Unpack {
-            target: target.clone(),
-            platform: platform.clone(),
-            snapshotter: snapshotter.clone(),
-            progress: request.progress.clone(),
-        };
+        let Some(request) = request.unpacking(&target) else { return Ok(None) };
         for config in configs(&nodes) {
             waiting.there(&config.digest).await?;
         }
@@ -181,6 +193,19 @@ async fn pull_held(
     let record = Image { labels: request.labels.clone(), ..Image::new(name, target.clone()) };
     let image = publish(&*images, record).await?;
     Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
+}
+
+/// The layers that need not be fetched: they are unpacked, and their blobs are not to be kept.
+async fn spared(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    request: &Pull,
+    target: &Descriptor,
+) -> Result<HashSet<Digest>> {
+    let Some(unpack) = request.unpacking(target).filter(|_| request.blobs != UnpackedBlobs::Kept) else {
+        return Ok(HashSet::new());
+    };
+    crate::unpack::spared(catalog, scope, &unpack).await
 }
 
 /// Fetches and unpacks at the same time. When fetching fails, unpacking comes to its end by itself and leaves nothing
@@ -271,10 +296,22 @@ impl Fetch<'_> {
         }
     }
 
-    /// Lets each document keep its children.
+    /// Lets each document keep its children, but for layers that are not to be kept.
     async fn link(&self, nodes: &[Node]) -> Result<()> {
+        let lets_go = self.request.unpack.is_some() && self.request.blobs == UnpackedBlobs::LetGo;
         for (descriptor, children) in nodes.iter().rev() {
-            content::add_labels(self.store, &descriptor.digest, graph::gc_labels(children)).await?;
+            let mut labels = graph::gc_labels(children);
+            if labels.is_empty() {
+                continue;
+            }
+            let mask = FieldMask::new(labels.keys().map(|key| format!("labels.{key}")));
+            if lets_go {
+                let layers = children.iter().filter(|child| media::is_layer(&child.media_type));
+                let layers: HashSet<&str> = layers.map(|layer| layer.digest.as_str()).collect();
+                labels.retain(|_, value| !layers.contains(value.as_str()));
+            }
+            // What the mask names and the labels do not have goes.
+            self.store.update(&descriptor.digest, labels, &mask).await?;
         }
         Ok(())
     }

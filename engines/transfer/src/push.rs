@@ -149,7 +149,7 @@ fn incomplete(error: Error, part: &Descriptor) -> Error {
         return error;
     }
     let text = format!(
-        "the image is not complete here ({} is missing); push one platform with --platform, or pull it with --all-platforms",
+        "the image is not complete here ({} is missing); push one platform with --platform, or pull it again: with --all-platforms, or without --discard",
         part.digest
     );
     Error::failed_precondition(text).caused_by(error)

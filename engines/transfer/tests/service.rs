@@ -339,6 +339,7 @@ fn end(reference: &str, login: Option<Login>) -> (RegistryEnd, Arc<Known>) {
         hosts: Vec::new(),
         plain_http: true,
         logins: Some(known.clone()),
+        transcript: None,
     };
     (end, known)
 }

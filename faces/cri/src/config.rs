@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use berth_core::UnpackedBlobs;
 use berth_oci::runtime::Spec;
 use berth_types::{Error, Result, RuntimeInfo, SnapshotterName};
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub registry_hosts: Vec<PathBuf>,
     /// Headers for registries.
     pub registry_headers: Vec<(String, String)>,
+    /// What becomes of the layers' blobs of an image that is unpacked.
+    pub blobs: UnpackedBlobs,
     /// Images that a kubelet must not remove, by what they are for. `sandbox` is that of pods' own containers.
     pub pinned_images: BTreeMap<String, String>,
     /// How long a pull may go on without a byte; zero for ever.

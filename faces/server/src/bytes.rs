@@ -24,7 +24,7 @@ const PIECE: usize = 32 << 10;
 /// Pieces that may wait for the thread.
 const QUEUE: usize = 16;
 /// How long a client may take for its last bytes before it is answered all the same.
-const LAST: Duration = Duration::from_secs(2);
+pub(crate) const LAST: Duration = Duration::from_secs(2);
 
 /// What a client sends, for a thread to read.
 pub(crate) struct Received {
@@ -96,6 +96,11 @@ impl Sent {
     pub(crate) fn to(pipe: Pipe) -> (Self, impl Future<Output = ()> + Send) {
         let (queue, pieces) = mpsc::channel(QUEUE);
         (Self(queue), send(pipe, pieces))
+    }
+
+    /// Writes from a task. An error says that the client has gone.
+    pub(crate) async fn give(&self, data: Bytes) -> Result<(), mpsc::error::SendError<Bytes>> {
+        self.0.send(data).await
     }
 }
 

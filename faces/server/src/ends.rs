@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use berth_core::{
     ExportPlatforms, ImageStore, Logins, NamedByDigest, OtherNames, PlainLayers, Reference, RegistryEnd,
-    Scope, UnpackInto,
+    Scope, UnpackInto, UnpackedBlobs,
 };
 use berth_proto as proto;
 use berth_types::{Error, Platform, Result};
@@ -15,6 +15,7 @@ use proto::prost_types::Any;
 
 use crate::requester::Client;
 use crate::streaming::{Pipe, Pipes, unpacked};
+use crate::transcript::{self, Bringing};
 
 /// One end of a transfer.
 pub(crate) enum End {
@@ -24,8 +25,8 @@ pub(crate) enum End {
     Export { pipe: Pipe, form: Form },
     /// The image records.
     Store(ImageStore),
-    /// A registry.
-    Registry(Box<RegistryEnd>),
+    /// A registry, and what brings its transcript to the client.
+    Registry(Box<RegistryEnd>, Option<Bringing>),
     /// Something that nothing is transferred from or to.
     Other,
 }
@@ -54,7 +55,8 @@ impl End {
             }
             "ImageStore" => store(unpacked(end)?).map(Self::Store),
             "OCIRegistry" => {
-                registry(unpacked(end)?, pipes, scope).map(|registry| Self::Registry(Box::new(registry)))
+                let (registry, bringing) = registry(unpacked(end)?, pipes, scope)?;
+                Ok(Self::Registry(Box::new(registry), bringing))
             }
             // What containerd knows by name, although it transfers nothing there.
             _ if name.starts_with("containerd.") || name.starts_with("google.protobuf.") => Ok(Self::Other),
@@ -87,6 +89,7 @@ fn store(message: wire::ImageStore) -> Result<ImageStore> {
         manifest_limit: manifest_limit as usize,
         references: extra_references.into_iter().map(reference).collect::<Result<_>>()?,
         unpacks: unpacks.into_iter().map(unpack_into).collect::<Result<_>>()?,
+        blobs: UnpackedBlobs::Kept,
     })
 }
 
@@ -115,9 +118,13 @@ fn unpack_into(message: wire::UnpackConfiguration) -> Result<UnpackInto> {
     Ok(UnpackInto { platform: platform.map(Platform::from), snapshotter: named(&snapshotter)? })
 }
 
-fn registry(message: wire::OciRegistry, pipes: &Pipes, scope: &Scope) -> Result<RegistryEnd> {
+fn registry(
+    message: wire::OciRegistry,
+    pipes: &Pipes,
+    scope: &Scope,
+) -> Result<(RegistryEnd, Option<Bringing>)> {
     let wire::OciRegistry { reference, resolver } = message;
-    let wire::RegistryResolver { auth_stream, headers, host_dir, default_scheme, logs_stream, .. } =
+    let wire::RegistryResolver { auth_stream, headers, host_dir, default_scheme, http_debug, logs_stream } =
         resolver.unwrap_or_default();
     let logins: Option<Arc<dyn Logins>> = if auth_stream.is_empty() {
         None
@@ -125,15 +132,14 @@ fn registry(message: wire::OciRegistry, pipes: &Pipes, scope: &Scope) -> Result<
         let pipe = pipes.take(&scope.namespace, &auth_stream)?;
         Some(Arc::new(Client::new(pipe, reference.clone())))
     };
-    if !logs_stream.is_empty() {
-        // What goes over the wire is in the daemon's log and not told to clients: their stream ends at once.
-        drop(pipes.take(&scope.namespace, &logs_stream)?);
-    }
-    Ok(RegistryEnd {
+    let (transcript, bringing) = transcript::wanted(http_debug, &logs_stream, pipes, scope)?;
+    let end = RegistryEnd {
         reference: reference.parse()?,
         headers: headers.into_iter().collect(),
         hosts: Some(host_dir).filter(|folder| !folder.is_empty()).map(PathBuf::from).into_iter().collect(),
         plain_http: default_scheme == "http",
         logins,
-    })
+        transcript,
+    };
+    Ok((end, bringing))
 }

@@ -35,6 +35,7 @@ mod snapshots;
 mod socket;
 mod streaming;
 mod tasks;
+mod transcript;
 mod transfer;
 mod ttrpc;
 mod version;

@@ -18,7 +18,7 @@ use tonic::Status;
 use crate::streaming::{Pipe, QUEUE, packed, unpacked};
 
 /// A client that takes no step for so long is told nothing more.
-const DEAF: Duration = Duration::from_secs(5);
+pub(crate) const DEAF: Duration = Duration::from_secs(5);
 /// How long a client may take to look for credentials: it may ask a program or somebody.
 const LOGIN: Duration = Duration::from_mins(2);
 /// containerd's clients take their answer for the end and drop what they have not yet looked at, the last steps among

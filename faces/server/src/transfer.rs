@@ -17,20 +17,22 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use berth_core::{ExportArchive, ImageStore, ImportArchive, PlainLayers, Requester, Transfers};
+use berth_core::{ExportArchive, ImageStore, ImportArchive, PlainLayers, RegistryEnd, Requester, Transfers};
 use berth_proto as proto;
 use berth_types::{Error, Result};
 use futures::FutureExt;
 use proto::containerd::services::transfer::v1::{TransferRequest, transfer_server};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tonic::{Request, Response, Status};
 
-use crate::bytes::{Received, Sent};
+use crate::bytes::{LAST, Received, Sent};
 use crate::ends::{End, Form};
 use crate::headers::scope;
 use crate::requester::Asker;
 use crate::shared::{Shared, ok, required};
 use crate::streaming::{Pipe, Pipes};
+use crate::transcript::Bringing;
 
 /// The service.
 pub(crate) struct Transfer {
@@ -76,8 +78,8 @@ impl transfer_server::Transfer for Transfer {
 enum Job {
     Import { pipe: Pipe, plain: PlainLayers, to: ImageStore },
     Export { from: ImageStore, pipe: Pipe, form: Form },
-    Pull { from: Box<berth_core::RegistryEnd>, to: ImageStore },
-    Push { from: ImageStore, to: Box<berth_core::RegistryEnd> },
+    Pull { from: Box<RegistryEnd>, to: ImageStore, transcript: Option<Bringing> },
+    Push { from: ImageStore, to: Box<RegistryEnd>, transcript: Option<Bringing> },
     Tag { from: ImageStore, to: ImageStore },
     Echo { from: Pipe, to: Pipe },
 }
@@ -88,9 +90,9 @@ impl Job {
             (End::Import { pipe, plain }, End::Store(to)) => Self::Import { pipe, plain, to },
             (End::Import { pipe: from, .. }, End::Export { pipe: to, .. }) => Self::Echo { from, to },
             (End::Store(from), End::Export { pipe, form }) => Self::Export { from, pipe, form },
-            (End::Store(from), End::Registry(to)) => Self::Push { from, to },
+            (End::Store(from), End::Registry(to, transcript)) => Self::Push { from, to, transcript },
             (End::Store(from), End::Store(to)) => Self::Tag { from, to },
-            (End::Registry(from), End::Store(to)) => Self::Pull { from, to },
+            (End::Registry(from, transcript), End::Store(to)) => Self::Pull { from, to, transcript },
             _ => return None,
         })
     }
@@ -118,11 +120,29 @@ impl Job {
                 };
                 tokio::join!(transfers.export(from, to, asker), sending).0
             }
-            Self::Pull { from, to } => transfers.pull(*from, to, asker).await,
-            Self::Push { from, to } => transfers.push(from, *to, asker).await,
+            Self::Pull { from, to, transcript } => {
+                read_along(transfers.pull(*from, to, asker), transcript).await
+            }
+            Self::Push { from, to, transcript } => {
+                read_along(transfers.push(from, *to, asker), transcript).await
+            }
             Self::Tag { from, to } => transfers.tag(from, to).await,
             Self::Echo { from, to } => echo(from, to).await,
         }
+    }
+}
+
+/// A transfer, and what brings its transcript away. Once the transfer has ended the client takes what it has not had
+/// yet, if it is quick.
+async fn read_along(transfer: impl Future<Output = Result<()>>, transcript: Option<Bringing>) -> Result<()> {
+    let Some(mut bringing) = transcript else { return transfer.await };
+    let mut transfer = std::pin::pin!(transfer);
+    tokio::select! {
+        result = &mut transfer => {
+            let _ = timeout(LAST, bringing).await;
+            result
+        }
+        () = &mut bringing => transfer.await,
     }
 }
 

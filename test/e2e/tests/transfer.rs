@@ -197,6 +197,39 @@ fn an_image_goes_to_a_registry_with_a_login_and_comes_back() {
 }
 
 #[test]
+fn what_goes_to_and_fro_is_shown_to_who_asks_and_without_credentials() {
+    let Some(both) = Both::start() else { return };
+    let Ok(registry) = DockerRegistry::with_login() else { return };
+    let (user, password) = registry.login();
+    let (login, name) = (format!("--user {user}:{password}"), format!("{}/SIDE/small:1", registry.address()));
+    // containerd shows layers too, byte by byte.
+    let small = Image::new("berth.test/small:1").layer(Layer::new().file("one", b"1", 0o644));
+    archive(&both, "small.tar", &small.oci_archive());
+    same_parts(&both, "images import small.tar");
+    same_parts(&both, &format!("images push {login} {name} berth.test/small:1"));
+    both.same("images rm --sync berth.test/small:1");
+    let shown = each(&both, &format!("images pull --http-dump {login} {name}"));
+    for (outcome, daemon) in shown.iter().zip([&both.containerd, &both.berth]) {
+        assert_eq!(outcome.code(), 0, "{}", outcome.stderr_text());
+        let shown = outcome.stderr_text();
+        let head = format!("HEAD /v2/{}/small/manifests/1 HTTP/1.1", side(daemon));
+        let host = format!("Host: {}", registry.address());
+        for line in [head.as_str(), &host, "HTTP/1.1 401 Unauthorized", "HTTP/1.1 200 OK", "schemaVersion"] {
+            assert!(shown.contains(line), "no {line:?} of {}: {shown}", side(daemon));
+        }
+    }
+    // containerd shows the header with the password.
+    let shown = shown[1].stderr_text();
+    assert!(shown.contains("authorization: [hidden]"), "{shown}");
+    assert!(!shown.contains(password) && !shown.to_lowercase().contains("authorization: basic"), "{shown}");
+    assert!(shown.len() < 50_000, "{} bytes", shown.len());
+    let traced = run(&both.berth, &format!("images pull --http-trace {login} {name}")).outcome();
+    let told = format!("/manifests/1: 200 from {} over HTTP/1.1", registry.address());
+    assert!(traced.stderr_text().contains(&told), "{}", traced.stderr_text());
+    both.finish();
+}
+
+#[test]
 fn archives_that_are_broken_leave_nothing() {
     let Some(both) = Both::start() else { return };
     let good = large().oci_archive();

@@ -22,6 +22,7 @@ use crate::exchange::{self, same_origin};
 use crate::hosts::{Host, is_loopback};
 use crate::pace::Pace;
 use crate::registries::{Shared, Waits};
+use crate::transcript::{self, Bodies};
 
 /// A token that does not say so is good for a minute, as the specification has it.
 const SHORT: Duration = Duration::from_mins(1);
@@ -221,10 +222,11 @@ impl Party<'_> {
             let kind = "application/x-www-form-urlencoded";
             request = request.header(reqwest::header::CONTENT_TYPE, kind).body(form);
         }
-        let mut response = request.send().await.map_err(|source| {
-            Error::unavailable(format!("cannot reach the token service {shown}"))
-                .caused_by(source.without_url())
-        })?;
+        let unreachable =
+            |source| Error::unavailable(format!("cannot reach the token service {shown}")).caused_by(source);
+        let request = request.build().map_err(|source| unreachable(exchange::unreachable(source)))?;
+        let sent = transcript::execute(&self.shared.config, &client, request, Bodies::Hidden).await;
+        let mut response = sent.map_err(unreachable)?;
         let status = response.status();
         let body =
             exchange::bounded(&mut response, ANSWER, Pace::of(&self.shared.config)).await.unwrap_or_default();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::header::HeaderMap;
 
 use crate::credentials::{Ask, Credentials};
+use crate::transcript::Transcript;
 
 /// Configuration. The default reads no file: a program says which folders count.
 #[derive(Clone)]
@@ -21,6 +22,8 @@ pub struct Config {
     pub ask: Option<Ask>,
     /// Headers for the registry's own hosts, beside those of hosts.toml. Mirrors do not get them.
     pub headers: HeaderMap,
+    /// Who reads along, if anybody does.
+    pub transcript: Option<Transcript>,
     /// Hosts that are spoken to without TLS. Loopback needs no entry.
     pub plain_http: Vec<String>,
     /// Hosts of token services that may be given credentials although they are not in their registry's domain.
@@ -51,6 +54,7 @@ impl Default for Config {
             credentials: BTreeMap::new(),
             ask: None,
             headers: HeaderMap::new(),
+            transcript: None,
             plain_http: Vec::new(),
             realms: Vec::new(),
             user_agent: concat!("berth/", env!("CARGO_PKG_VERSION")).to_owned(),

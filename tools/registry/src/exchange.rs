@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::pace::Pace;
 use crate::registries::Waits;
 use crate::retry;
+use crate::transcript::{self, Bodies};
 
 /// Addresses after the first.
 const MAX_REDIRECTS: usize = 10;
@@ -234,21 +235,27 @@ async fn once(
             request = request.header(AUTHORIZATION, header);
         }
     }
-    request = match &call.body {
-        Content::Nothing => request,
-        Content::Whole(bytes) => request.body(bytes.clone()),
+    let streamed = match &call.body {
+        Content::Nothing => None,
+        Content::Whole(bytes) => {
+            request = request.body(bytes.clone());
+            None
+        }
         Content::Stream(make, sent) => {
-            let size = call.headers.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
-            let stalled = sent.stalled(&party.shared.config, size.unwrap_or(u64::MAX));
-            let request = request.body(make());
-            return tokio::select! {
-                biased;
-                answer = request.send() => answer.map_err(unreachable),
-                stalled = stalled => Err(stalled),
-            };
+            request = request.body(make());
+            Some(sent)
         }
     };
-    request.send().await.map_err(unreachable)
+    let config = &party.shared.config;
+    let request = request.build().map_err(unreachable)?;
+    let answer = transcript::execute(config, &client, request, Bodies::Shown);
+    let Some(sent) = streamed else { return answer.await };
+    let size = call.headers.get(CONTENT_LENGTH).and_then(|size| size.to_str().ok()?.parse().ok());
+    tokio::select! {
+        biased;
+        answer = answer => answer,
+        stalled = sent.stalled(config, size.unwrap_or(u64::MAX)) => Err(stalled),
+    }
 }
 
 /// Where a redirect leads, if a request may follow it.

@@ -25,6 +25,7 @@ mod registries;
 mod repository;
 mod retry;
 mod session;
+mod transcript;
 mod upload;
 
 pub use account::{Hit, registry_name};
@@ -37,4 +38,5 @@ pub use hosts::{Capability, Host, hosts_of};
 pub use registries::Registries;
 pub use repository::{Access, Repository};
 pub use reqwest::header::{HeaderMap, HeaderName};
+pub use transcript::{Detail, Listen, Transcript};
 pub use upload::BlobSource;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use berth_core::UnpackedBlobs;
 use berth_oci::image::{PlatformMatch, parse_platform};
 use berth_registry::{Config, Registries};
 use berth_transfer::{Platforms, Pull as Request};
@@ -21,6 +22,9 @@ pub(crate) struct Pull {
     /// Fetch the images of every platform
     #[arg(long)]
     all_platforms: bool,
+    /// Do not keep the compressed layers once they are unpacked
+    #[arg(long)]
+    discard: bool,
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
@@ -31,8 +35,12 @@ pub(crate) struct Pull {
 impl Pull {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         let reference: ImageRef = self.image.parse()?;
-        let pulled =
-            pull(context, &reference, self.platform.as_deref(), self.all_platforms, self.quiet).await?;
+        let wanted = Wanted {
+            platform: self.platform.as_deref(),
+            all: self.all_platforms,
+            blobs: if self.discard { UnpackedBlobs::LetGo } else { UnpackedBlobs::Kept },
+        };
+        let pulled = pull(context, &reference, wanted, self.quiet).await?;
         if !self.quiet {
             let tag = reference.tag().map_or_else(String::new, |tag| format!("{tag}: "));
             if reference.tag().is_some() && !self.image.contains(['@']) && reference.tag() == Some("latest") {
@@ -56,14 +64,23 @@ pub(crate) async fn fetch(
     quiet: bool,
 ) -> Result<Image, Failure> {
     let reference: ImageRef = text.parse()?;
-    Ok(pull(context, &reference, platform, false, quiet).await?.image)
+    let wanted = Wanted { platform, all: false, blobs: UnpackedBlobs::Kept };
+    Ok(pull(context, &reference, wanted, quiet).await?.image)
+}
+
+/// What of an image is wanted.
+struct Wanted<'a> {
+    /// For which platform, if not this machine's.
+    platform: Option<&'a str>,
+    /// The images of every platform come along.
+    all: bool,
+    blobs: UnpackedBlobs,
 }
 
 async fn pull(
     context: &Context,
     reference: &ImageRef,
-    platform: Option<&str>,
-    all: bool,
+    Wanted { platform, all, blobs }: Wanted<'_>,
     quiet: bool,
 ) -> Result<berth_transfer::Pulled, Failure> {
     let platform = match platform {
@@ -75,6 +92,7 @@ async fn pull(
     let request = Request {
         platforms: if all { Platforms::All } else { Platforms::Best(matching.clone()) },
         unpack: Some((matching, context.place.snapshotter.clone())),
+        blobs,
         progress: bars.reporter(),
         ..Request::new(reference.clone())
     };

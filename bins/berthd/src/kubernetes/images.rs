@@ -16,6 +16,7 @@ pub(super) struct Images {
     pub(super) snapshotter: String,
     pub(super) image_pull_progress_timeout: GoDuration,
     pub(super) pinned_images: BTreeMap<String, String>,
+    pub(super) discard_unpacked_layers: bool,
     pub(super) registry: Registry,
 }
 
@@ -33,6 +34,7 @@ impl Default for Images {
             snapshotter: "overlayfs".to_owned(),
             image_pull_progress_timeout: GoDuration::from_secs(300),
             pinned_images: BTreeMap::from([("sandbox".to_owned(), PAUSE.to_owned())]),
+            discard_unpacked_layers: false,
             registry: Registry::default(),
         }
     }

@@ -8,7 +8,7 @@ mod streaming;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use berth_core::Catalog;
+use berth_core::{Catalog, UnpackedBlobs};
 use berth_cri::Cri;
 use berth_server::MoreServices;
 use serde::de::DeserializeOwned;
@@ -72,6 +72,7 @@ fn settings(config: &Config) -> Result<berth_cri::Config> {
         registry_headers: headers
             .flat_map(|(name, values)| values.into_iter().map(move |value| (name.clone(), value)))
             .collect(),
+        blobs: if images.discard_unpacked_layers { UnpackedBlobs::LetGo } else { UnpackedBlobs::Kept },
         pinned_images: images.pinned_images,
         pull_patience: images.image_pull_progress_timeout.as_std(),
         version: identity::version(),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use berth_core::{Catalog, ImageStore, Login, RegistryEnd, Requester, Scope};
+use berth_core::{Catalog, ImageStore, Login, RegistryEnd, Requester, Scope, TranscriptDetail};
 use berth_oci::image::{Document, PlatformMatch};
-use berth_registry::{Access, Ask, Config, Credentials, HeaderMap, Registries, Secret};
+use berth_registry::{Access, Ask, Config, Credentials, Detail, HeaderMap, Registries, Secret, Transcript};
 use berth_types::{Descriptor, Error, ErrorKind, ImageName, Result};
 use futures::FutureExt;
 
@@ -149,6 +149,7 @@ impl Service {
                     async move { Ok(logins.login(&host).await?.map(credentials)) }.boxed()
                 })
             }),
+            transcript: end.transcript.clone().map(transcript),
             ..base.clone()
         };
         if !end.hosts.is_empty() {
@@ -169,6 +170,20 @@ fn credentials(login: Login) -> Credentials {
     }
 }
 
+fn transcript(wanted: berth_core::Transcript) -> Transcript {
+    let berth_core::Transcript { detail, reader } = wanted;
+    let detail = match detail {
+        TranscriptDetail::Messages => Detail::Messages,
+        TranscriptDetail::Connections => Detail::Connections,
+        TranscriptDetail::Everything => Detail::Everything,
+    };
+    let listen = move |entry| {
+        let reader = Arc::clone(&reader);
+        async move { reader.read(entry).await }.boxed()
+    };
+    Transcript { detail, listen: Arc::new(listen) }
+}
+
 /// Pulls, and unpacks wherever it is wanted.
 async fn fetch_into(
     catalog: &dyn Catalog,
@@ -186,6 +201,7 @@ async fn fetch_into(
         platforms: platforms(to),
         metadata: if to.all_metadata { Metadata::All } else { Metadata::Wanted },
         unpack: destinations.next(),
+        blobs: to.blobs,
         labels: to.labels.clone(),
         progress: progress.clone(),
         parallel: settings.downloads.unwrap_or(usual.parallel),

@@ -16,6 +16,8 @@ mod arrivals;
 mod order;
 mod work;
 
+use std::collections::HashSet;
+
 use berth_core::{Catalog, ContentStore, Scope, Snapshotter};
 use berth_oci::image::{PlatformMatch, chain_ids};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, SnapshotKey, SnapshotterName};
@@ -70,7 +72,7 @@ pub(crate) async fn arriving(
     let chain = image.chain()?;
     let Some(top) = chain.clone() else { return Ok(Unpacked { image, chain }) };
     // The short way, without a lease: something refers to the snapshot, so it stays.
-    if is_referred(&*store, &image, &request.snapshotter, &top).await? && exists(&*snapshots, &top).await? {
+    if is_there(&*store, &*snapshots, &image, &request.snapshotter).await? {
         return Ok(Unpacked { image, chain });
     }
     let hold = Hold::begin(catalog, scope).await?;
@@ -126,13 +128,39 @@ async fn exists(snapshots: &dyn Snapshotter, key: &SnapshotKey) -> Result<bool> 
     }
 }
 
-/// Whether the image's configuration keeps the snapshot.
-async fn is_referred(
+/// The layers whose blobs an image does without, because it is unpacked.
+pub(crate) async fn spared(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    request: &Unpack,
+) -> Result<HashSet<Digest>> {
+    let store = catalog.content(scope);
+    let image = match load(&*store, &request.target, &request.platform).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
+        image => image?,
+    };
+    let snapshots = catalog.snapshotter(&request.snapshotter, scope)?;
+    if !is_there(&*store, &*snapshots, &image, &request.snapshotter).await? {
+        return Ok(HashSet::new());
+    }
+    let mut spared = HashSet::new();
+    for layer in &image.manifest.layers {
+        if !content::exists(&*store, &layer.digest).await? {
+            spared.insert(layer.digest.clone());
+        }
+    }
+    Ok(spared)
+}
+
+/// Whether all of an image is unpacked, and its configuration keeps that.
+async fn is_there(
     store: &dyn ContentStore,
+    snapshots: &dyn Snapshotter,
     image: &Loaded,
     snapshotter: &SnapshotterName,
-    top: &SnapshotKey,
 ) -> Result<bool> {
+    let Some(top) = image.chain()? else { return Ok(true) };
     let labels = store.info(&image.manifest.config.digest).await?.labels;
-    Ok(labels.get(&gc_label(snapshotter)).is_some_and(|value| value == top.as_str()))
+    let is_kept = labels.get(&gc_label(snapshotter)).is_some_and(|value| value == top.as_str());
+    Ok(is_kept && exists(snapshots, &top).await?)
 }

@@ -226,11 +226,13 @@ impl<'a> Work<'a> {
             payloads: std::collections::BTreeMap::new(),
             sync: false,
         };
-        let applied = self
-            .differ
-            .apply(request)
-            .await
-            .map_err(|error| error.context(format!("cannot unpack layer {}", layer.descriptor.digest)))?;
+        let applied = self.differ.apply(request).await.map_err(|error| {
+            let way_out = match error.kind() {
+                ErrorKind::NotFound => ", whose compressed form was not kept; pull the image again",
+                _ => "",
+            };
+            error.context(format!("cannot unpack layer {}{way_out}", layer.descriptor.digest))
+        })?;
         if applied.digest == layer.diff_id {
             return Ok(());
         }

@@ -34,6 +34,7 @@ impl Cri {
             labels: labels.clone(),
             platforms: vec![host_platform()],
             unpacks: vec![unpack],
+            blobs: self.config.blobs,
             ..ImageStore::default()
         };
         let from = RegistryEnd {
@@ -42,6 +43,7 @@ impl Cri {
             hosts: self.config.registry_hosts.clone(),
             plain_http: false,
             logins: auth.map(|auth| Arc::new(Given(auth)) as _),
+            transcript: None,
         };
         let patience = Patience::new(self.config.pull_patience);
         transfers.pull(from, to, &patience).await.map_err(|error| {

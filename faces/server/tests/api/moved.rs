@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use berth_core::{
-    ExportArchive, ImageStore, ImportArchive, Login, RegistryEnd, Requester, TransferStep, Transfers,
-    UnpackInto,
+    ExportArchive, ImageStore, ImportArchive, Login, RegistryEnd, Requester, Transcript, TransferStep,
+    Transfers, UnpackInto,
 };
 use berth_types::{Descriptor, Error, Result};
 use tokio::sync::{Notify, watch};
@@ -88,7 +88,12 @@ impl Transfers for Mover {
     }
 
     async fn pull(&self, from: RegistryEnd, to: ImageStore, requester: &dyn Requester) -> Result<()> {
-        let RegistryEnd { reference, headers, hosts, plain_http, logins } = from;
+        let RegistryEnd { reference, headers, hosts, plain_http, logins, transcript } = from;
+        if let Some(Transcript { detail, reader }) = transcript {
+            for number in 0..3 {
+                reader.read(format!("{detail:?} {number}\r\n")).await;
+            }
+        }
         self.note((reference.to_string(), headers, hosts, plain_http));
         if let Some(logins) = logins {
             if named(&to) == "hasty" {

@@ -311,6 +311,56 @@ async fn an_answer_that_comes_too_late_is_not_taken_for_that_about_another_host(
     assert_eq!(moved.unwrap_err().code(), Code::Unavailable);
 }
 
+/// What a client reads of a stream of bytes, as it allows them.
+async fn read_all(open: &mut Open, window: i32) -> String {
+    let (mut allowed, mut bytes) = (0, Vec::new());
+    loop {
+        if allowed < window {
+            open.say(&wire::WindowUpdate { update: window }).await;
+            allowed += window;
+        }
+        let Some(wire::Data { data }) = open.hear().await else { break };
+        allowed -= i32::try_from(data.len()).unwrap();
+        bytes.extend_from_slice(&data);
+    }
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_goes_to_and_fro_is_read_over_a_stream_and_holds_nobody_up() {
+    let served = Served::start();
+    let registry = |http_debug: wire::HttpDebug, logs_stream: &str| {
+        let (http_debug, logs_stream) = (http_debug as i32, logs_stream.into());
+        let resolver = wire::RegistryResolver { http_debug, logs_stream, ..Default::default() };
+        packed(&wire::OciRegistry { reference: "reg.test/a:1".into(), resolver: Some(resolver) })
+    };
+    let details = [
+        (wire::HttpDebug::Debug, "Messages"),
+        (wire::HttpDebug::Trace, "Connections"),
+        (wire::HttpDebug::Both, "Everything"),
+    ];
+    for (debug, detail) in details {
+        let mut open = Open::begin(&served, "logs").await.unwrap();
+        let pull = transfer(&served, registry(debug, "logs"), store("a"), "");
+        let (moved, read) = tokio::join!(pull, read_all(&mut open, 10));
+        moved.unwrap();
+        assert_eq!(read, format!("{detail} 0\r\n{detail} 1\r\n{detail} 2\r\n"));
+    }
+    // Without a stream it is in the daemon's log; without a wish it is nowhere.
+    for debug in [wire::HttpDebug::Both, wire::HttpDebug::Disabled] {
+        transfer(&served, registry(debug, ""), store("a"), "").await.unwrap();
+    }
+    let absent = transfer(&served, registry(wire::HttpDebug::Both, "absent"), store("a"), "").await;
+    assert_eq!(absent.unwrap_err().code(), Code::NotFound);
+    // A client that has gone or that reads nothing is not waited for.
+    let gone = Open::begin(&served, "logs").await.unwrap();
+    let pull = transfer(&served, registry(wire::HttpDebug::Both, "logs"), store("a"), "");
+    let (moved, ()) = tokio::join!(pull, async { drop(gone) });
+    moved.unwrap();
+    let _deaf = Open::begin(&served, "logs").await.unwrap();
+    transfer(&served, registry(wire::HttpDebug::Both, "logs"), store("a"), "").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn source_and_destination_say_what_is_done() {
     let served = Served::start();

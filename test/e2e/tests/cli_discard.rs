@@ -1,0 +1,64 @@
+//! Images whose compressed layers are not kept.
+
+use e2e::{Cli, IMAGE, ctr};
+use serde_json::Value;
+use testkit::registry::DockerRegistry;
+use testkit::wait;
+
+fn has(cli: &Cli, digest: &str) -> bool {
+    ctr(cli.daemon(), "content ls -q").ok().lines().any(|line| line == digest)
+}
+
+/// An image of this test's own in a registry, and nowhere else, and its layer.
+fn pushed(cli: &Cli, registry: &DockerRegistry) -> (String, String) {
+    let name = format!("{}/team/app:1", registry.address());
+    cli.run(&format!("tag {IMAGE} {name}")).ok();
+    cli.run(&format!("push -q {name}")).ok();
+    cli.run(&format!("rmi {name} {IMAGE}")).ok();
+    let shown: Value =
+        serde_json::from_str(&cli.run(&format!("manifest inspect {name}")).ok()).expect("it is JSON");
+    let layer = shown["layers"][0]["digest"].as_str().expect("it has a layer").to_owned();
+    wait::soon("nothing to be here", || !has(cli, &layer));
+    (name, layer)
+}
+
+#[test]
+fn what_was_discarded_runs_and_says_what_it_lacks() {
+    let (Ok(cli), Ok(registry)) = (Cli::start(), DockerRegistry::start()) else { return };
+    let (name, layer) = pushed(&cli, &registry);
+    cli.run(&format!("pull -q --discard {name}")).ok();
+    wait::soon("the layer's blob to go", || !has(&cli, &layer));
+    assert_eq!(cli.run(&format!("run --rm {name} echo hi")).ok(), "hi\n");
+
+    let other = format!("{}/other/app:1", registry.address());
+    cli.run(&format!("tag {name} {other}")).ok();
+    let archive = cli.path("saved.tar").display().to_string();
+    for line in [
+        format!("push -q {other}"),
+        format!("save -o {archive} {other}"),
+        format!("--snapshotter native run --rm {name} echo hi"),
+    ] {
+        let complaint = cli.run(&line).fails();
+        assert!(complaint.contains(&layer) && complaint.contains("again"), "{line}: {complaint}");
+    }
+    cli.run(&format!("pull -q {name}")).ok();
+    assert!(has(&cli, &layer), "a pull without the flag brings it");
+    cli.run(&format!("push -q {other}")).ok();
+    // What was kept is let go of by a later pull that says so, once nothing else has it.
+    cli.run(&format!("rmi {other}")).ok();
+    cli.run(&format!("pull -q --discard {name}")).ok();
+    wait::soon("the layer's blob to go", || !has(&cli, &layer));
+    cli.finish();
+}
+
+#[test]
+fn a_second_pull_of_a_discarded_image_fetches_no_layer() {
+    let (Ok(cli), Ok(registry)) = (Cli::start(), DockerRegistry::start()) else { return };
+    let (name, layer) = pushed(&cli, &registry);
+    cli.run(&format!("pull -q --discard {name}")).ok();
+    wait::soon("the layer's blob to go", || !has(&cli, &layer));
+    let again = cli.run(&format!("pull --discard {name}")).ok();
+    assert!(again.contains("up to date"), "{again}");
+    assert!(!has(&cli, &layer));
+    cli.finish();
+}
