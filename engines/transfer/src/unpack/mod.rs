@@ -14,6 +14,7 @@
 
 mod arrivals;
 mod order;
+mod remote;
 mod work;
 
 use berth_core::{Catalog, ContentStore, Scope, Snapshotter};
@@ -21,6 +22,7 @@ use berth_oci::image::{PlatformMatch, chain_ids};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, SnapshotKey, SnapshotterName};
 
 pub(crate) use self::arrivals::{Arrival, Arrivals, Waiting};
+pub(crate) use self::remote::{offer, wants_labels};
 use self::work::Work;
 use crate::content;
 use crate::hold::Hold;
