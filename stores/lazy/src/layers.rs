@@ -163,7 +163,11 @@ impl Layers {
         if let Some(Err(error)) = self.keeper().map(|keeper| keeper.keep(point, device.as_fd())) {
             tracing::warn!(point = %point.display(), %error, "a mount will not outlive this process");
         }
-        self.serve(device, layer, point)
+        let served = self.serve(device, layer, point);
+        if served.is_err() {
+            self.unmount(point)?;
+        }
+        served
     }
 
     /// Goes on serving the mount that an earlier process left at a folder, or makes a new one. Blocking.
