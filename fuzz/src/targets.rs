@@ -5,10 +5,12 @@ use std::path::Path;
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
 use berth_cdi::DeviceName;
 use berth_erofs::{Image, Layer, Nothing};
+use berth_fuse::Request;
 use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_oci::runtime::Spec;
 use berth_registry::{Config, challenges, hosts_of};
+use berth_stargz::{Format, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL};
 use berth_streaming::spdy::frame::{Decoder, Frame};
 use berth_streaming::websocket::frame as websocket_frame;
 use berth_types::ImageRef;
@@ -120,6 +122,36 @@ pub const TARGETS: &[Target] = &[
             "\u{7f}\u{7f}\u{7f}\u{7f}",
         ],
         run: websocket,
+    },
+    Target {
+        name: "stargz",
+        words: &[
+            "\"type\":\"reg\"",
+            "\"type\":\"chunk\"",
+            "\"type\":\"hardlink\",\"linkName\":\"",
+            "\"name\":\"",
+            ".wh.",
+            "../",
+            "/",
+            "\"size\":18446744073709551615",
+            "\"chunkSize\":1",
+            "\"chunkOffset\":1",
+            "\"offset\":0",
+            "\"innerOffset\":99999999",
+            "},{",
+            "\"chunkType\":\"zeros\"",
+        ],
+        run: stargz,
+    },
+    Target {
+        name: "stargz-footer",
+        words: &["STARGZ", "GNUlInUx", "GnUlInUx", "P*M\u{18}", "@\0\0\0", "\u{7f}\u{7f}\u{7f}\u{7f}"],
+        run: stargz_footer,
+    },
+    Target {
+        name: "fuse",
+        words: &["\u{1}\0\0\0", "\u{f}\0\0\0", "\u{1a}\0\0\0", "\u{2c}\0\0\0", "(\0\0\0", "\0", "name"],
+        run: fuse,
     },
     Target {
         name: "nri",
@@ -410,5 +442,69 @@ fn cdi(input: &[u8]) {
         let process = spec.process.unwrap_or_default();
         assert!(process.env.iter().all(|pair| pair.contains('=')), "an environment without a value");
         assert!(spec.mounts.iter().all(|mount| !mount.destination.is_empty()), "a mount nowhere");
+    }
+}
+
+/// A table makes a tree in which every file is found from the root, each is made of chunks without a gap, and each
+/// chunk lies in its blob.
+fn stargz(input: &[u8]) {
+    const END: u64 = 1 << 20;
+    let position = Position { format: Format::Zstd, table: END..END + input.len() as u64, payload_end: END };
+    let digest = berth_archive::Hasher::digest(input);
+    // What is not compressed is read as it is.
+    let Ok(layer) = Stargz::read_compressed(&position, input, &digest) else { return };
+    let mut pending = vec![ROOT];
+    let mut names = 0;
+    while let Some(id) = pending.pop() {
+        let node = layer.node(id).expect("a number in a directory is a file");
+        let mut end = 0;
+        for chunk in layer.chunks(node) {
+            assert_eq!(chunk.offset, end, "chunks follow one another");
+            end = chunk.end();
+            if let Some(stored) = &chunk.stored {
+                assert!(stored.range.start < stored.range.end && stored.range.end <= END);
+            }
+        }
+        match &node.kind {
+            NodeKind::File { size, .. } => assert_eq!(end, *size, "chunks are the whole file"),
+            NodeKind::Directory { children, .. } => {
+                assert!(children.is_sorted_by(|one, other| one.0 < other.0), "names are in order, each once");
+                for (name, child) in children {
+                    assert!(!name.is_empty() && !name.contains(&b'/') && **name != *b"." && **name != *b"..");
+                    assert_eq!(layer.child(node, name), Some(*child));
+                    names += 1;
+                    if matches!(layer.node(*child).expect("it is a file").kind, NodeKind::Directory { .. }) {
+                        pending.push(*child);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(names <= layer.nodes() + input.len(), "no directory is in itself");
+}
+
+/// What a footer or an annotation says lies within the blob.
+fn stargz_footer(input: &[u8]) {
+    let within = |position: Position, size: u64| {
+        assert!(position.table.start < position.table.end && position.table.end <= size);
+        assert!(position.payload_end <= position.table.start);
+    };
+    for size in [input.len() as u64, 1 << 20, u64::MAX] {
+        let tail = &input[input.len().saturating_sub(TAIL as usize)..];
+        if let Ok(position) = Position::from_tail(tail, size) {
+            within(position, size);
+        }
+        if let Ok(position) = Position::from_annotation(&String::from_utf8_lossy(input), size) {
+            within(position, size);
+        }
+    }
+}
+
+/// A request is read from what is there and from nothing behind it.
+fn fuse(input: &[u8]) {
+    if let Ok(request) = Request::parse(input) {
+        let copy = input.to_vec();
+        assert_eq!(Request::parse(&copy).expect("the same bytes are the same request"), request);
     }
 }

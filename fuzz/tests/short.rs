@@ -44,6 +44,9 @@ fn every_target_has_a_test_here() {
             "whiteout",
             "spdy",
             "websocket",
+            "stargz",
+            "stargz-footer",
+            "fuse",
             "nri",
             "cdi"
         ]
@@ -103,6 +106,21 @@ fn frames_of_spdy() {
 #[test]
 fn frames_of_websockets() {
     holds("websocket");
+}
+
+#[test]
+fn tables_of_layers() {
+    holds("stargz");
+}
+
+#[test]
+fn footers_of_layers() {
+    holds("stargz-footer");
+}
+
+#[test]
+fn requests_of_fuse() {
+    holds("fuse");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "busybox", "cni", "plugins", "filters", "erofs", "btrfs", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "busybox", "cni", "plugins", "filters", "erofs", "btrfs", "stargz", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -47,6 +47,8 @@ enum Piece {
     Erofs,
     /// Debian 12's mkfs.btrfs 6.2.
     Btrfs,
+    /// A tool of ours around stargz-snapshotter's package estargz 0.19.1, built from its Go module.
+    Stargz,
     /// crictl, built from its Go module.
     Crictl,
     /// Debian 12's busybox that links to its libraries: its shell looks programs up, where that of busybox-static does
@@ -72,6 +74,7 @@ impl Piece {
             Self::Filters => "filters-12",
             Self::Erofs => "erofs-1.5",
             Self::Btrfs => "btrfs-6.2",
+            Self::Stargz => "stargz-0.19.1",
             Self::Crictl => "crictl-1.36.0",
             Self::Busybox => "busybox-12",
             Self::Critest => "critest-1.36.0",
@@ -90,6 +93,7 @@ impl Piece {
             Self::Filters => debian::filters(into),
             Self::Erofs => debian::erofs(into),
             Self::Btrfs => debian::btrfs(into),
+            Self::Stargz => golang::stargz(cache, into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Busybox => debian::packages(&["busybox"], into),
             Self::Critest => golang::critest(cache, into),

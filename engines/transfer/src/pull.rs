@@ -4,7 +4,8 @@
 //!   resolve → documents, from the top ─┬▶ config and layers, several at once → labels ─┬▶ record
 //!                                      └▶ each layer, as it comes: unpack ─────────────┘
 //! ```
-//! The record comes last: an image that has a name is whole.
+//! A snapshotter that can do without a layer's bytes is asked first, once the configuration is there; what it has is not
+//! fetched. The record comes last: an image that has a name is whole.
 //!
 //! Every ingest is named as containerd names it (`layer-sha256:…`), so a pull that was broken off, by whomever, is
 //! taken up where it stopped, and two pulls of one layer make one download.
@@ -32,7 +33,7 @@ use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
 use crate::tar::CHUNK;
-use crate::unpack::{Arrival, Arrivals, Unpack, Unpacked, arriving};
+use crate::unpack::{Arrival, Arrivals, Unpack, Unpacked, arriving, offer, wants_labels};
 use crate::verify::Verifiers;
 
 /// The label that says where content came from, followed by the registry.
@@ -170,12 +171,24 @@ async fn pull_held(
     blobs.retain(|blob| !spared.contains(&blob.digest));
     let arrivals = Arrivals::new();
     let waiting = arrivals.waiting();
+    let unpack = request.unpacking(&target);
+    let (configs_first, mut blobs): (Vec<_>, Vec<_>) = match &unpack {
+        Some(unpack) if wants_labels(catalog, unpack).await => {
+            blobs.into_iter().partition(|blob| media::is_config(&blob.media_type))
+        }
+        _ => (Vec::new(), blobs),
+    };
+    if let Some(unpack) = unpack.as_ref().filter(|_| !configs_first.is_empty()) {
+        fetch.blobs(&configs_first, &arrivals).await?;
+        let there = offer(catalog, scope, unpack, &request.reference).await?;
+        blobs.retain(|blob| !there.contains(&blob.digest));
+    }
     let unpacking = async {
-        let Some(request) = request.unpacking(&target) else { return Ok(None) };
+        let Some(unpack) = &unpack else { return Ok(None) };
         for config in configs(&nodes) {
             waiting.there(&config.digest).await?;
         }
-        arriving(catalog, scope, &request, &waiting).await.map(Some)
+        arriving(catalog, scope, unpack, &waiting).await.map(Some)
     };
     let fetching = async {
         // What has not come when this ends will not come.

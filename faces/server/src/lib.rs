@@ -7,6 +7,7 @@
 //!
 //! - [`Socket`] takes an address: removes what a dead daemon left, refuses one that is alive, sets mode and owner.
 //! - [`serve`] answers until it is told to stop, then lets the mutations under way come to their end.
+//! - [`serve_snapshotter`] does so for one snapshotter alone, on a socket of its own.
 //!
 //! A mutation runs in a task of its own ([`mutations`]): a client that goes away cannot leave it half done. A
 //! panic ends one request and never the daemon ([`guard`]).
@@ -41,5 +42,5 @@ mod ttrpc;
 mod version;
 mod write;
 
-pub use serve::{Limits, Listeners, MoreServices, serve};
+pub use serve::{Limits, Listeners, MoreServices, serve, serve_snapshotter};
 pub use socket::{Owner, Socket, SocketError};

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::Catalog;
+use berth_core::{Catalog, Snapshotter};
 use berth_proto as proto;
 use berth_types::{Error, Result};
 use proto::containerd::services as api;
@@ -115,6 +115,49 @@ pub async fn serve(
     result
 }
 
+/// Serves one snapshotter to daemons that have it in `[proxy_plugins]`, until `shutdown` resolves; then waits a while for
+/// the changes under way and removes the socket.
+pub async fn serve_snapshotter(
+    snapshotter: Arc<dyn Snapshotter>,
+    socket: Socket,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<()> {
+    type Service = api::snapshots::v1::snapshots_server::SnapshotsServer<snapshots::Snapshots>;
+    let mutations = Mutations::new();
+    let limit = Limits::default().receive;
+    let service = Service::new(snapshots::Snapshots::one(snapshotter, mutations.clone()));
+    let routes =
+        Routes::new(service.max_decoding_message_size(limit)).add_service(HealthServer::new(health::Health));
+    let (listener, file) = socket.into_parts();
+    let stop = watch::Sender::new(false);
+    let serving = Server::builder()
+        .max_concurrent_streams(STREAMS)
+        .http2_max_pending_accept_reset_streams(Some(RESETS))
+        .layer(tower::layer::layer_fn(Guard))
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), told(stop.subscribe()));
+    tokio::pin!(serving);
+    let result = tokio::select! {
+        () = shutdown => Ok(()),
+        _ = &mut serving => Err(Error::internal("the gRPC server ended by itself")),
+    };
+    stop.send_replace(true);
+    if result.is_ok() {
+        let settled = async {
+            mutations.idle().await;
+            tokio::time::sleep(LINGER).await;
+        };
+        tokio::select! {
+            _ = &mut serving => mutations.idle().await,
+            ended = tokio::time::timeout(GRACE, settled) => if ended.is_err() {
+                tracing::warn!("requests were still under way after {GRACE:?}");
+            },
+        }
+    }
+    file.remove();
+    result
+}
+
 /// Every service. What is not here is answered with Unimplemented; [`crate::later`] lists what follows.
 fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Routes {
     macro_rules! service {
@@ -150,8 +193,8 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
         .add_service(service!(Containers, containers::Containers(s())))
         .add_service(service!(Images, images::Images(s())))
         .add_service(service!(Content, content::Content(s())))
-        .add_service(service!(Snapshots, snapshots::Snapshots(s())))
-        .add_service(service!(OwnSnapshots, snapshots::Snapshots(s())))
+        .add_service(service!(Snapshots, snapshots::Snapshots::of(s())))
+        .add_service(service!(OwnSnapshots, snapshots::Snapshots::of(s())))
         .add_service(service!(Diff, diff::Diff(s())))
         .add_service(service!(Leases, leases::Leases(s(), pipes.clone())))
         .add_service(service!(SandboxStore, sandboxes::Sandboxes(s())))

@@ -1,10 +1,12 @@
 //! Images made in memory: honest ones to run, and hostile ones to refuse.
 
 mod archive;
+mod estargz;
 mod layer;
 pub mod tar;
 
 pub use archive::{Image, architecture, digest};
+pub use estargz::Estargz;
 pub use layer::Layer;
 pub use tar::{Entry, Kind as EntryKind, Tar};
 

@@ -11,13 +11,14 @@ const PEERS: &str = "/var/cache/berth-peers";
 const CONTAINERD: &str = "containerd-2.3.4/bin";
 const DEBIAN: [&str; 4] =
     ["debian-12/usr/bin", "debian-12/usr/sbin", "debian-12/bin", "debian-12/usr/libexec/docker"];
-const OTHERS: [&str; 6] = [
+const OTHERS: [&str; 7] = [
     "nerdctl-2.3.5/bin",
     "crictl-1.36.0/bin",
     "critest-1.36.0/bin",
     "youki-0.7.0/bin",
     "erofs-1.5/bin",
     "btrfs-6.2/bin",
+    "stargz-0.19.1/bin",
 ];
 
 /// The peers' folder.

@@ -4,4 +4,4 @@ mod debian;
 mod standin;
 
 pub use debian::DockerRegistry;
-pub use standin::{Reply, Request, Standin, serve};
+pub use standin::{Reply, Request, Standin, serve, serve_blobs};

@@ -126,6 +126,27 @@ impl Blob {
     }
 }
 
+/// The bytes of a range, from a host that heeds it.
+pub(crate) async fn range(
+    repository: Repository,
+    descriptor: Descriptor,
+    range: std::ops::Range<u64>,
+) -> Result<Bytes> {
+    let mut stream = Stream::new(repository, descriptor, range.start, range.end);
+    if range.is_empty() {
+        return Ok(Bytes::new());
+    }
+    stream.open().await?;
+    if !stream.partial && range != (0..stream.size()) {
+        let Stream { descriptor, repository, host, .. } = &stream;
+        return Err(Error::failed_precondition(format!(
+            "{host} does not give parts of blob {} of {repository:?}",
+            descriptor.digest
+        )));
+    }
+    stream.whole().await
+}
+
 /// Bytes from one place to another, over one connection at a time.
 struct Stream {
     repository: Repository,

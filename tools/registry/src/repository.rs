@@ -200,6 +200,22 @@ impl Repository {
         Blob::open(self.clone(), descriptor.clone(), offset).await
     }
 
+    /// Bytes of a blob, of which `descriptor` says the size, from one place to another, over one connection, which is
+    /// taken up again where it breaks. Not verified either. FailedPrecondition where no host heeds ranges: then it is
+    /// better fetched whole.
+    pub async fn blob_range(&self, descriptor: &Descriptor, range: std::ops::Range<u64>) -> Result<Bytes> {
+        crate::blob::range(self.clone(), descriptor.clone(), range).await
+    }
+
+    /// The size of a blob, as a host that has it says.
+    pub async fn blob_size(&self, digest: &Digest) -> Result<u64> {
+        let what = format!("cannot look for blob {digest} of {}/{}", self.registry, self.path);
+        let head = |host: &Host| Call::new(Method::HEAD, self.url(host, &format!("blobs/{digest}")));
+        let (response, _) = self.ask(&what, Capability::Pull, head).await?;
+        let size = response.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        size.ok_or_else(|| Error::unknown(format!("{what}: the registry does not say its size")))
+    }
+
     /// The bytes of a blob from `offset` up to `end`, or to its end: the answer, and how many bytes of it come before
     /// `offset`, because a host need not heed ranges; and which host it is.
     pub(crate) async fn open_blob(

@@ -56,6 +56,21 @@ pub(crate) fn plugins(cache: &Path, into: &Path) -> Result<()> {
     install(cache, into, &modules)
 }
 
+/// A program of ours around stargz-snapshotter's package, which has none of its own that does so little.
+pub(crate) fn stargz(cache: &Path, into: &Path) -> Result<()> {
+    let around = into.join("around");
+    fs::create_dir_all(&around)?;
+    fs::write(around.join("main.go"), include_str!("stargz/main.go"))?;
+    let text =
+        "module around\n\ngo 1.26\n\nrequire github.com/containerd/stargz-snapshotter/estargz v0.19.1\n";
+    fs::write(around.join("go.mod"), text)?;
+    step::run(go(cache)?.args(["mod", "tidy"]).current_dir(&around))?;
+    let mut build = go(cache)?;
+    build.args(["build", "-trimpath", "-o"]).arg(into.join("bin/stargz-tool"));
+    step::run(build.arg(".").current_dir(&around))?;
+    fs::remove_dir_all(&around).context("cannot remove the module around estargz")
+}
+
 /// nerdctl. Its module has a replace line, which `go install` refuses, so it is built as a dependency of a
 /// module of our own that repeats the line. What it replaces, a test framework in a folder of nerdctl's own tree,
 /// has no part in what the program does; a module with the one interface that is named stands in for it.

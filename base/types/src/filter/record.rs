@@ -93,7 +93,8 @@ impl Fields for SnapshotInfo {
                 .to_owned(),
             ),
             ["name"] => Some(self.key.to_string()),
-            ["parent"] => self.parent.as_ref().map(ToString::to_string),
+            // None is the empty one: containerd looks for those of remote snapshotters by `parent==""`.
+            ["parent"] => Some(self.parent.as_ref().map(ToString::to_string).unwrap_or_default()),
             ["labels", key @ ..] => label(&self.labels, key),
             _ => None,
         }

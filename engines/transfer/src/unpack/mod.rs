@@ -14,6 +14,7 @@
 
 mod arrivals;
 mod order;
+mod remote;
 mod work;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ use berth_oci::image::{PlatformMatch, chain_ids};
 use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, SnapshotKey, SnapshotterName};
 
 pub(crate) use self::arrivals::{Arrival, Arrivals, Waiting};
+pub(crate) use self::remote::{offer, wants_labels};
 use self::work::Work;
 use crate::content;
 use crate::hold::Hold;

@@ -71,7 +71,8 @@ impl<'a> Work<'a> {
             first -= 1;
         }
         if let Some(found) = first.checked_sub(1) {
-            self.keep(&layers[found].chain).await?;
+            let (leases, lease, snapshotter) = &self.hold;
+            hold_snapshot(&**leases, lease.as_ref(), snapshotter, &layers[found].chain).await?;
         }
         for layer in &layers[..first] {
             self.report(layer).whole(State::Unpacked);
@@ -84,14 +85,6 @@ impl<'a> Work<'a> {
             self.report(layer).whole(State::Unpacked);
         }
         Ok(())
-    }
-
-    /// Puts a snapshot that was there under the lease: nothing else may refer to it any more.
-    async fn keep(&self, chain: &SnapshotKey) -> Result<()> {
-        let (leases, lease, snapshotter) = &self.hold;
-        let Some(lease) = lease else { return Ok(()) };
-        let resource = LeaseResource { id: chain.to_string(), kind: format!("snapshots/{snapshotter}") };
-        present(leases.add_resource(lease, resource).await)
     }
 
     pub(super) fn report(&self, layer: &Layer) -> Reported {
@@ -242,6 +235,27 @@ impl<'a> Work<'a> {
         );
         Err(if arriving.is_some() { Error::unavailable(text) } else { Error::failed_precondition(text) })
     }
+}
+
+/// Puts a snapshot that was there under the scope's lease: nothing else may refer to it any more.
+pub(super) async fn keep(
+    catalog: &dyn Catalog,
+    scope: &Scope,
+    snapshotter: &SnapshotterName,
+    chain: &SnapshotKey,
+) -> Result<()> {
+    hold_snapshot(&*catalog.leases(scope), scope.lease.as_ref(), snapshotter, chain).await
+}
+
+async fn hold_snapshot(
+    leases: &dyn Leases,
+    lease: Option<&LeaseId>,
+    snapshotter: &SnapshotterName,
+    chain: &SnapshotKey,
+) -> Result<()> {
+    let Some(lease) = lease else { return Ok(()) };
+    let resource = LeaseResource { id: chain.to_string(), kind: format!("snapshots/{snapshotter}") };
+    present(leases.add_resource(lease, resource).await)
 }
 
 /// Waits for a turn. There are none any more once a layer has failed: then the rest is of no use.

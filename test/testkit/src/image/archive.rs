@@ -89,6 +89,11 @@ impl Image {
         }))
     }
 
+    /// The layers as they are before compression.
+    pub fn tars(&self) -> &[Vec<u8>] {
+        &self.layers
+    }
+
     /// The layers as gzip.
     pub fn blobs(&self) -> Vec<Vec<u8>> {
         self.layers.iter().map(|tar| gzip(tar)).collect()

@@ -235,6 +235,17 @@ fn gives_up(stream: &TcpStream, limit: Duration) -> bool {
 
 /// What an honest registry that has this image as `REPOSITORY:TAG` answers to a request to read; ranges are heeded.
 pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> Reply {
+    let blobs: Vec<_> = image.blobs().into_iter().chain([image.config()]).collect();
+    serve_blobs(&image.manifest(), &blobs, (repository, tag), request)
+}
+
+/// The same of an image that somebody else made: its manifest and everything that the manifest names.
+pub fn serve_blobs(
+    manifest: &[u8],
+    blobs: &[Vec<u8>],
+    (repository, tag): (&str, &str),
+    request: &Request,
+) -> Reply {
     let missing = || Reply::new(404, r#"{"errors":[{"code":"NAME_UNKNOWN","message":"not here"}]}"#);
     let Some(rest) = request.path().strip_prefix("/v2/") else { return missing() };
     if rest.is_empty() {
@@ -243,8 +254,7 @@ pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> R
     let Some(rest) = rest.strip_prefix(repository).and_then(|rest| rest.strip_prefix('/')) else {
         return missing();
     };
-    let manifest = image.manifest();
-    let digest = crate::image::digest(&manifest);
+    let digest = crate::image::digest(manifest);
     if let Some(name) = rest.strip_prefix("manifests/") {
         if name != tag && name != digest {
             return missing();
@@ -253,9 +263,8 @@ pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> R
             .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
             .header("Docker-Content-Digest", &digest);
     }
-    let blobs = image.blobs().into_iter().chain([image.config()]);
     let wanted = rest.strip_prefix("blobs/").unwrap_or_default();
-    let Some(blob) = blobs.into_iter().find(|blob| crate::image::digest(blob) == wanted) else {
+    let Some(blob) = blobs.iter().find(|blob| crate::image::digest(blob) == wanted) else {
         return missing();
     };
     match request.header("range").and_then(range) {
@@ -265,7 +274,7 @@ pub fn serve(image: &Image, repository: &str, tag: &str, request: &Request) -> R
             Reply::new(206, &blob[from..=last]).header("Content-Range", &range)
         }
         Some(_) => Reply::new(416, ""),
-        None => Reply::new(200, blob),
+        None => Reply::new(200, blob.clone()),
     }
 }
 

@@ -1,0 +1,31 @@
+//! What can be set.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// How lazy layers behave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Bytes of chunks that are kept on disk.
+    pub cache_bytes: u64,
+    /// Seconds that a read waits for the registry before it fails.
+    pub read_seconds: u64,
+    /// Bytes of a layer that are fetched at once, when less is asked for.
+    pub span_bytes: u64,
+    /// Whether a layer is fetched to its end while nobody waits for anything.
+    pub background: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cache_bytes: 20 << 30, read_seconds: 30, span_bytes: 512 << 10, background: true }
+    }
+}
+
+impl Config {
+    pub(crate) fn deadline(&self) -> Duration {
+        Duration::from_secs(self.read_seconds.max(1))
+    }
+}

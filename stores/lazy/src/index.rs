@@ -1,0 +1,176 @@
+//! The table of contents of a layer: found, trusted, and kept on disk for the next time.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use berth_oci::image::Document;
+use berth_registry::{Access, Registries};
+use berth_stargz::{Layer as Index, Position, StargzError, TAIL, annotation};
+use berth_types::{Descriptor, Digest, Error, ImageRef, Result};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::OnceCell;
+
+use crate::labels::Wanted;
+use crate::source::Source;
+
+/// By what a table is trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Trust {
+    /// The digest of its JSON.
+    Document(Digest),
+    /// The digest of its compressed bytes, and where they are.
+    Compressed { digest: Digest, position: String },
+}
+
+/// A table as it is kept: what is needed to read it again, and its compressed bytes.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    blob: u64,
+    trust: Trust,
+    /// The last bytes of the blob, where they said where the table is.
+    tail: Vec<u8>,
+}
+
+/// So many bytes at the end of a blob are fetched for its footer: a small table is among them.
+const END: u64 = 128 << 10;
+
+/// The layers of manifests that were asked about, so that each manifest is fetched once for all of its layers.
+#[derive(Debug, Default)]
+pub(crate) struct Manifests(Mutex<HashMap<Digest, Arc<OnceCell<Vec<Descriptor>>>>>);
+
+/// Manifests that are remembered.
+const REMEMBERED: usize = 64;
+
+impl Manifests {
+    /// By what a layer's table is trusted: what the labels say, else what the manifest does that they name.
+    pub(crate) async fn trust(&self, registries: &Registries, wanted: &Wanted) -> Result<Trust> {
+        if let Some(trust) = &wanted.trust {
+            return Ok(trust.clone());
+        }
+        let manifest = wanted.manifest.as_ref().ok_or_else(|| untrusted(&wanted.layer))?;
+        let cell = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if all.len() >= REMEMBERED {
+                all.clear();
+            }
+            Arc::clone(all.entry(manifest.clone()).or_default())
+        };
+        let layers = cell.get_or_try_init(|| layers_of(registries, &wanted.image, manifest)).await?;
+        let layer = layers.iter().find(|found| found.digest == wanted.layer).ok_or_else(|| {
+            Error::not_found(format!("layer {} is not in the manifest {manifest}", wanted.layer))
+        })?;
+        Trust::said(layer)
+    }
+}
+
+async fn layers_of(registries: &Registries, image: &ImageRef, manifest: &Digest) -> Result<Vec<Descriptor>> {
+    let repository = registries.repository(image, Access::Pull)?;
+    let reference: ImageRef = format!("{}@{manifest}", image.repository()).parse()?;
+    let found = repository.resolve(&reference).await?;
+    match Document::parse(&found.media_type, &repository.manifest(&found).await?)? {
+        Document::Manifest(manifest) => Ok(manifest.layers),
+        Document::Index(_) => {
+            Err(Error::invalid_argument(format!("{reference} should be a manifest and is an index")))
+        }
+    }
+}
+
+impl Trust {
+    /// What a manifest says of a layer.
+    fn said(layer: &Descriptor) -> Result<Self> {
+        let value = |keys: &[&str]| keys.iter().find_map(|key| layer.annotations.get(*key));
+        if let Some(text) = value(&[annotation::TOC_DIGEST]) {
+            return Ok(Self::Document(text.parse()?));
+        }
+        match (value(&annotation::ZSTD_POSITION), value(&annotation::ZSTD_CHECKSUM)) {
+            (Some(position), Some(digest)) => {
+                Ok(Self::Compressed { digest: digest.parse()?, position: position.clone() })
+            }
+            _ => Err(untrusted(&layer.digest)),
+        }
+    }
+}
+
+impl Trust {
+    /// What makes one table differ from another.
+    pub(crate) fn digest(&self) -> &Digest {
+        match self {
+            Self::Document(digest) | Self::Compressed { digest, .. } => digest,
+        }
+    }
+}
+
+fn untrusted(layer: &Digest) -> Error {
+    Error::failed_precondition(format!("nothing says what the table of contents of layer {layer} hashes to"))
+}
+
+/// Fetches and reads the table of a layer, and keeps it at `path`.
+pub(crate) async fn fetch(source: &dyn Source, layer: &Digest, trust: Trust, path: &Path) -> Result<Index> {
+    let blob = source.size();
+    let end = match &trust {
+        Trust::Document(_) => source.read(blob.saturating_sub(END)..blob).await?,
+        Trust::Compressed { .. } => Bytes::new(),
+    };
+    let tail = end[end.len().saturating_sub(TAIL as usize)..].to_vec();
+    let header = Header { blob, trust, tail };
+    let position = header.position().map_err(|error| unfit(layer, error))?;
+    let before = blob - end.len() as u64;
+    let table = match position.table.start.checked_sub(before) {
+        Some(start) => end.slice(start as usize..(position.table.end - before) as usize),
+        None => source.read(position.table.clone()).await?,
+    };
+    let (layer, path) = (layer.clone(), path.to_owned());
+    let read = move || {
+        let index = header.read(&position, &table).map_err(|error| unfit(&layer, error))?;
+        if let Err(error) = header.keep(&table, &path) {
+            tracing::warn!(%layer, %error, "cannot keep the table of contents");
+        }
+        Ok(index)
+    };
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Error::internal("reading a table of contents ended early").caused_by(error))?
+}
+
+/// Reads a table that an earlier call kept, if it is there and whole, and the size of the layer's blob. Blocking.
+pub(crate) fn kept(path: &Path, trust: &Trust) -> Option<(Index, u64)> {
+    let bytes = fs::read(path).ok()?;
+    let line = bytes.iter().position(|byte| *byte == b'\n')?;
+    let header: Header =
+        serde_json::from_slice(&bytes[..line]).ok().filter(|header: &Header| header.trust == *trust)?;
+    let index = header.read(&header.position().ok()?, &bytes[line + 1..]).ok()?;
+    Some((index, header.blob))
+}
+
+fn unfit(layer: &Digest, error: StargzError) -> Error {
+    Error::failed_precondition(format!("layer {layer} cannot be used lazily")).caused_by(error)
+}
+
+impl Header {
+    fn position(&self) -> Result<Position, StargzError> {
+        match &self.trust {
+            Trust::Document(_) => Position::from_tail(&self.tail, self.blob),
+            Trust::Compressed { position, .. } => Position::from_annotation(position, self.blob),
+        }
+    }
+
+    fn read(&self, position: &Position, table: &[u8]) -> Result<Index, StargzError> {
+        match &self.trust {
+            Trust::Document(digest) => Index::read(position, table, digest),
+            Trust::Compressed { digest, .. } => Index::read_compressed(position, table, digest),
+        }
+    }
+
+    fn keep(&self, table: &[u8], path: &Path) -> io::Result<()> {
+        let mut bytes = serde_json::to_vec(self)?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(table);
+        let new = path.with_extension("new");
+        fs::write(&new, bytes)?;
+        fs::rename(&new, path)
+    }
+}

@@ -1,0 +1,289 @@
+//! The layers that are mounted.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use berth_fuse::Device;
+use berth_registry::Registries;
+use berth_types::{Digest, Error, Result};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::fetch::Fetcher;
+use crate::filesystem::Mounted;
+use crate::index::{self, Manifests, Trust};
+use crate::keeper::Keeper;
+use crate::keyed::Keyed;
+use crate::labels::Wanted;
+use crate::layer::Layer;
+use crate::source::{RegistrySource, Source};
+
+/// Bytes of a layer that are fetched at once while nobody waits for them.
+const AHEAD: u64 = 4 << 20;
+/// Layers that are fetched ahead at the same time.
+const AHEAD_AT_ONCE: usize = 2;
+/// How long a fetch ahead rests after a failure.
+const REST: Duration = Duration::from_secs(30);
+
+/// Layers, those that are mounted and where.
+pub(crate) struct Layers {
+    tables: PathBuf,
+    registries: Registries,
+    pub(crate) fetcher: Fetcher,
+    config: Config,
+    runtime: Handle,
+    ahead: Arc<Semaphore>,
+    known: Mutex<HashMap<Identity, Weak<Layer>>>,
+    manifests: Manifests,
+    /// Who looks for a table, one at a time each.
+    finders: Keyed<Identity>,
+    keeper: Option<Mutex<Keeper>>,
+    /// Mounts of an earlier process that nobody serves yet.
+    orphans: Mutex<HashMap<PathBuf, OwnedFd>>,
+    mounts: Mutex<HashMap<PathBuf, Mount>>,
+}
+
+/// A layer and its table: images may name different tables for the same layer, and only vouch for their own.
+type Identity = (Digest, Digest);
+
+struct Mount {
+    layer: Arc<Layer>,
+    ahead: AbortHandle,
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        self.ahead.abort();
+    }
+}
+
+impl Layers {
+    /// Opens the cache and the tables below `root`. To be called within the runtime that is to do the fetching.
+    pub(crate) fn open(
+        root: &Path,
+        registries: Registries,
+        config: Config,
+        keeper: Option<Keeper>,
+    ) -> Result<Self> {
+        let tables = root.join("tables");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&tables)
+            .map_err(|error| Error::io(format!("cannot make {}", tables.display()), error))?;
+        let orphans = keeper.as_ref().map_or(Ok(HashMap::new()), Keeper::all);
+        let orphans = orphans.map_err(|error| Error::io("cannot ask for the mounts that are kept", error))?;
+        let cache = Arc::new(Cache::open(root, config.cache_bytes)?);
+        let fetcher = Fetcher::new(cache, config.deadline(), config.span_bytes);
+        Ok(Self {
+            tables,
+            registries,
+            fetcher,
+            config,
+            runtime: Handle::current(),
+            ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
+            known: Mutex::default(),
+            manifests: Manifests::default(),
+            finders: Keyed::default(),
+            keeper: keeper.map(Mutex::new),
+            orphans: Mutex::new(orphans),
+            mounts: Mutex::default(),
+        })
+    }
+
+    /// A layer with its table, and by what that is trusted: one that is in use, one whose table is on disk, or one that
+    /// the registry has. Bounded in time.
+    pub(crate) async fn layer(&self, wanted: &Wanted) -> Result<(Arc<Layer>, Trust)> {
+        let late = |_| {
+            let seconds = self.config.deadline().as_secs();
+            Error::deadline_exceeded(format!(
+                "the table of layer {} did not come within {seconds} s",
+                wanted.layer
+            ))
+        };
+        let finding = async {
+            let trust = self.manifests.trust(&self.registries, wanted).await?;
+            let identity = (wanted.layer.clone(), trust.digest().clone());
+            let finder = self.finders.of(&identity);
+            let _alone = finder.lock().await;
+            if let Some(layer) = self.known().get(&identity).and_then(Weak::upgrade) {
+                return Ok((layer, trust));
+            }
+            let layer = Arc::new(self.find(wanted, &trust).await?);
+            self.known().insert(identity, Arc::downgrade(&layer));
+            Ok((layer, trust))
+        };
+        tokio::time::timeout(self.config.deadline(), finding).await.map_err(late)?
+    }
+
+    async fn find(&self, wanted: &Wanted, trust: &Trust) -> Result<Layer> {
+        let Wanted { image, layer: digest, .. } = wanted;
+        let path = self.tables.join(table_name(digest, trust));
+        let kept = {
+            let (path, trust) = (path.clone(), trust.clone());
+            tokio::task::spawn_blocking(move || index::kept(&path, &trust)).await.ok().flatten()
+        };
+        if let Some((index, size)) = kept {
+            let source = RegistrySource::known(&self.registries, image, digest, size)?;
+            return Ok(Layer::new(digest.clone(), index, Arc::new(source)));
+        }
+        let source: Arc<dyn Source> = Arc::new(RegistrySource::open(&self.registries, image, digest).await?);
+        let index = index::fetch(&*source, digest, trust.clone(), &path).await?;
+        Ok(Layer::new(digest.clone(), index, source))
+    }
+
+    /// Removes the tables of layers that no snapshot wants and nobody uses. Blocking.
+    pub(crate) fn remove_tables_except(&self, wanted: Vec<Wanted>) -> Result<()> {
+        let failed = |error| Error::io(format!("cannot clean up {}", self.tables.display()), error);
+        let named = |wanted: &Wanted| Some(table_name(&wanted.layer, wanted.trust.as_ref()?));
+        let mut names: HashSet<String> = wanted.iter().filter_map(named).collect();
+        self.known().retain(|_, layer| layer.strong_count() > 0);
+        names.extend(self.known().keys().map(|(layer, table)| format!("{}-{}", layer.hex(), table.hex())));
+        for entry in fs::read_dir(&self.tables).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !names.contains(&*entry.file_name().to_string_lossy()) {
+                fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Mounts a layer at a folder and begins to fetch ahead. Blocking.
+    pub(crate) fn mount(&self, point: &Path, layer: Arc<Layer>) -> Result<()> {
+        let failed = |error| Error::failed_precondition("cannot mount a layer").caused_by(error);
+        let device = Device::mount(point, layer.digest().as_str()).map_err(failed)?;
+        if let Some(Err(error)) = self.keeper().map(|keeper| keeper.keep(point, device.as_fd())) {
+            tracing::warn!(point = %point.display(), %error, "a mount will not outlive this process");
+        }
+        let served = self.serve(device, layer, point);
+        if served.is_err() {
+            self.unmount(point)?;
+        }
+        served
+    }
+
+    /// Goes on serving the mount that an earlier process left at a folder, or makes a new one. Blocking.
+    pub(crate) fn bring_up(&self, point: &Path, layer: Arc<Layer>) -> Result<()> {
+        let orphan = self.orphans().remove(point);
+        if let Some(device) = orphan
+            && is_mount(point)
+        {
+            tracing::info!(point = %point.display(), "goes on serving a mount");
+            return self.serve(Device::adopt(device), layer, point);
+        }
+        // What a process left that has ended is of no use to anybody new.
+        self.unmount(point)?;
+        self.mount(point, layer)
+    }
+
+    /// Unmounts what earlier processes mounted below a folder and where no snapshot is any more. Blocking.
+    pub(crate) fn let_go(&self, folder: &Path, except: &HashSet<PathBuf>) {
+        let mounted = berth_sys::mount::info::own().unwrap_or_default().into_iter();
+        let mounted = mounted.filter(|mount| mount.kind.starts_with("fuse")).map(|mount| mount.point);
+        let mut strays: HashSet<PathBuf> = mounted.filter(|point| point.starts_with(folder)).collect();
+        strays.extend(self.orphans().keys().cloned());
+        for point in strays.difference(except) {
+            if let Err(error) = self.unmount(point) {
+                tracing::warn!(point = %point.display(), error = error.chain(), "a mount of nobody stays");
+            }
+        }
+    }
+
+    fn serve(&self, device: Device, layer: Arc<Layer>, point: &Path) -> Result<()> {
+        let device = Arc::new(device);
+        let mounted = Mounted::new(Arc::clone(&layer), self.fetcher.clone(), self.runtime.clone());
+        let shown = layer.digest().clone();
+        let serving = move || {
+            if let Err(error) = device.serve(&mounted) {
+                tracing::error!(layer = %shown, %error, "a mount is not served any more");
+            }
+        };
+        // It ends when the mount does, which may have users after it was unmounted here.
+        std::thread::Builder::new()
+            .name(format!("layer {}", layer.digest().short()))
+            .spawn(serving)
+            .map_err(|error| Error::io("cannot start the thread that serves a mount", error))?;
+        let ahead = self.fetch_ahead(&layer);
+        self.mounts().insert(point.to_owned(), Mount { layer, ahead });
+        Ok(())
+    }
+
+    /// Fetches what the layer's maker wants fetched, then the rest, for as long as the layer is mounted.
+    fn fetch_ahead(&self, layer: &Arc<Layer>) -> AbortHandle {
+        let (layer, fetcher, turns) = (Arc::clone(layer), self.fetcher.clone(), Arc::clone(&self.ahead));
+        let ends = [layer.prefetch(), if self.config.background { u64::MAX } else { 0 }];
+        let fetching = async move {
+            for end in ends.into_iter().filter(|end| *end > 0) {
+                loop {
+                    let Ok(turn) = turns.acquire().await else { return };
+                    match fetcher.ahead(&layer, end, AHEAD).await {
+                        Ok(()) => break,
+                        Err(error) => tracing::info!(layer = %layer.digest(), %error, "fetching ahead rests"),
+                    }
+                    drop(turn);
+                    tokio::time::sleep(REST).await;
+                }
+            }
+            tracing::debug!(layer = %layer.digest(), "nothing is left to be fetched");
+        };
+        self.runtime.spawn(fetching).abort_handle()
+    }
+
+    /// Whether a layer is mounted at a folder.
+    pub(crate) fn is_mounted(&self, point: &Path) -> bool {
+        self.mounts().contains_key(point)
+    }
+
+    /// Unmounts what is at a folder; whoever uses it keeps it. Blocking; fine where nothing is.
+    pub(crate) fn unmount(&self, point: &Path) -> Result<()> {
+        let (mount, orphan) = (self.mounts().remove(point), self.orphans().remove(point));
+        if (mount.is_some() || orphan.is_some())
+            && let Some(Err(error)) = self.keeper().map(|keeper| keeper.forget(point))
+        {
+            tracing::warn!(point = %point.display(), %error, "the keeper keeps a mount of nobody");
+        }
+        berth_sys::mount::unmount_all(point)
+            .map_err(|error| Error::failed_precondition("cannot unmount a layer").caused_by(error))
+    }
+
+    /// What is mounted where.
+    pub(crate) fn mounted(&self) -> Vec<(PathBuf, Arc<Layer>)> {
+        self.mounts().iter().map(|(point, mount)| (point.clone(), Arc::clone(&mount.layer))).collect()
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<Identity, Weak<Layer>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keeper(&self) -> Option<MutexGuard<'_, Keeper>> {
+        self.keeper.as_ref().map(|keeper| keeper.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn orphans(&self) -> MutexGuard<'_, HashMap<PathBuf, OwnedFd>> {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn mounts(&self) -> MutexGuard<'_, HashMap<PathBuf, Mount>> {
+        self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether something of this kind is mounted at a folder. The table is read, for a mount that nobody serves answers
+/// nothing.
+fn is_mount(point: &Path) -> bool {
+    let mounts = berth_sys::mount::info::own().unwrap_or_default();
+    mounts.iter().any(|mount| mount.point == point && mount.kind.starts_with("fuse"))
+}
+
+/// The file of a table.
+fn table_name(layer: &Digest, trust: &Trust) -> String {
+    format!("{}-{}", layer.hex(), trust.digest().hex())
+}

@@ -1,0 +1,357 @@
+//! A registry with one layer, and a lazy snapshotter that knows it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use berth_core::{NewSnapshot, Snapshotter};
+use berth_registry::Registries;
+use berth_snapshot::overlayfs;
+use berth_sys::mount::mount_all;
+use berth_types::{Labels, Mount, Result, SnapshotKey};
+use serde_json::json;
+use testkit::image::{Entry, EntryKind, Layer as Archive, digest};
+use testkit::registry::{Reply, Request, Standin};
+use testkit::{Invocation, Scratch, mounts, need};
+use tokio::runtime::Runtime;
+
+use crate::{Config, Lazy};
+
+/// How the registry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behaviour {
+    Honest,
+    /// It closes connections.
+    Gone,
+    /// It takes requests and does not answer.
+    Silent,
+    /// It gives other bytes.
+    Lying,
+    /// It gives everything whatever is asked for.
+    NoRanges,
+    /// It wants a token.
+    Tokens,
+    /// It waits with blobs until it is told to behave otherwise.
+    Held,
+}
+
+/// What the registry shares with the test.
+struct Shared {
+    blob: Vec<u8>,
+    manifest: Vec<u8>,
+    behaviour: Mutex<Behaviour>,
+    changed: Condvar,
+    held: AtomicUsize,
+    given: AtomicU64,
+    /// The number of the token that is good.
+    token: AtomicUsize,
+}
+
+pub(super) struct World {
+    lazy: Option<Arc<Lazy>>,
+    runtime: Runtime,
+    shared: Arc<Shared>,
+    annotations: Labels,
+    registry: Standin,
+    config: Config,
+    scratch: Scratch,
+}
+
+/// Bytes that cannot be compressed, others for each number.
+pub(super) fn big(number: u32) -> Vec<u8> {
+    (0..60_000_u32).flat_map(|n| (n ^ number << 20).wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+fn archive() -> Vec<u8> {
+    let mut layer = Archive::new()
+        .dir("bin", 0o755)
+        .file("bin/tool", b"a tool", 0o755)
+        .hardlink("bin/again", "bin/tool")
+        .symlink("bin/link", "tool")
+        .dir("data", 0o755)
+        .entry(&Entry { mode: 0o600, ..Entry::new(EntryKind::Fifo, "data/pipe") })
+        .whiteout("data", "gone")
+        .dir("fresh", 0o755)
+        .opaque("fresh")
+        .file("fresh/file", b"fresh", 0o644);
+    for number in 1..=3 {
+        layer = layer.file(&format!("data/big-{number}"), &big(number), 0o644);
+    }
+    layer.tar()
+}
+
+impl World {
+    pub(super) fn start() -> Option<Self> {
+        Self::with(&["--chunk", "50000"])
+    }
+
+    pub(super) fn with(flags: &[&str]) -> Option<Self> {
+        let config = Config { background: false, span_bytes: 1, read_seconds: 3, ..Config::default() };
+        Self::open(flags, config)
+    }
+
+    pub(super) fn fetching_all() -> Option<Self> {
+        Self::open(&["--chunk", "50000"], Config { read_seconds: 3, ..Config::default() })
+    }
+
+    fn open(flags: &[&str], config: Config) -> Option<Self> {
+        need::root().ok()?;
+        need::path("/dev/fuse").ok()?;
+        let tool = need::program("stargz-tool").ok()?;
+        let scratch = Scratch::new();
+        let (tar, out) = (scratch.file("layer.tar", archive()), scratch.path("layer"));
+        let printed = Invocation::new(&tool).arg("make").args(flags).arg(&tar).arg(&out).ok();
+        let annotations: Labels = serde_json::from_str(&printed).unwrap();
+        let blob = fs::read(&out).unwrap();
+        let shared = Arc::new(Shared {
+            manifest: manifest(&blob, &annotations, flags.contains(&"--zstd")),
+            blob,
+            behaviour: Mutex::new(Behaviour::Honest),
+            changed: Condvar::new(),
+            held: AtomicUsize::new(0),
+            given: AtomicU64::new(0),
+            token: AtomicUsize::new(1),
+        });
+        let answering = Arc::clone(&shared);
+        let registry = Standin::start(move |request| answering.answer(request));
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let mut world = Self { lazy: None, runtime, shared, annotations, registry, config, scratch };
+        world.open_lazy();
+        Some(world)
+    }
+
+    fn open_lazy(&mut self) {
+        let root = self.scratch.path("root");
+        let settings = overlayfs::Config { upperdir_label: true, ..overlayfs::Config::default() };
+        let below = overlayfs::open(&root, settings).unwrap();
+        let registries = Registries::new(berth_registry::Config {
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            retries: 1,
+            pause: Duration::from_millis(10),
+            ..berth_registry::Config::default()
+        });
+        let opening = Lazy::open(below, &root, registries, self.config.clone(), None);
+        self.lazy = Some(Arc::new(self.runtime.block_on(opening).unwrap()));
+    }
+
+    /// Ends this process' part in it, as far as that can be done within a process, and begins anew.
+    pub(super) fn restart(&mut self) {
+        self.lazy = None;
+        mounts::unmount_beneath(self.scratch.folder());
+        self.open_lazy();
+    }
+
+    pub(super) fn lazy(&self) -> &Lazy {
+        self.lazy.as_ref().unwrap()
+    }
+
+    pub(super) fn behave(&self, behaviour: Behaviour) {
+        *self.shared.behaviour.lock().unwrap() = behaviour;
+        self.shared.changed.notify_all();
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.shared.held.load(Ordering::SeqCst)
+    }
+
+    /// Bytes of the layer that were given out.
+    pub(super) fn bytes_given(&self) -> u64 {
+        self.shared.given.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn blob_len(&self) -> usize {
+        self.shared.blob.len()
+    }
+
+    pub(super) fn expire(&self) {
+        self.shared.token.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn tokens(&self) -> usize {
+        self.registry.requests().iter().filter(|request| request.path() == "/token").count()
+    }
+
+    /// The ranges of the layer that were asked for.
+    pub(super) fn ranges(&self) -> Vec<String> {
+        let asked = self.registry.requests();
+        let blobs =
+            asked.iter().filter(|request| request.method == "GET" && request.path().contains("/blobs/"));
+        blobs.filter_map(|request| request.header("range").map(str::to_owned)).collect()
+    }
+
+    /// Every chunk on disk.
+    pub(super) fn cached(&self) -> Vec<PathBuf> {
+        let list = |folder: &Path| -> Vec<PathBuf> {
+            fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+        };
+        list(&self.scratch.path("root/chunks")).iter().flat_map(|folder| list(folder)).collect()
+    }
+
+    /// Lets the kernel forget what it has read from the mounts.
+    pub(super) fn drop_page_cache(&self) {
+        for status in self.lazy().layers() {
+            for name in ["big-1", "big-2", "big-3"] {
+                let file = fs::File::open(status.point.join("data").join(name)).unwrap();
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            }
+        }
+    }
+
+    /// What a daemon says of the layer.
+    pub(super) fn labels(&self) -> Labels {
+        let image = format!("{}/a/b:1", self.registry.address());
+        let mut labels = Labels::from([
+            ("containerd.io/snapshot/cri.image-ref".to_owned(), image),
+            ("containerd.io/snapshot/cri.layer-digest".to_owned(), digest(&self.shared.blob)),
+            ("containerd.io/snapshot/cri.manifest-digest".to_owned(), digest(&self.shared.manifest)),
+        ]);
+        if !self.annotations.keys().any(|key| key.contains("zstd")) {
+            let key = berth_stargz::annotation::TOC_DIGEST;
+            labels.insert(key.to_owned(), self.annotations[key].clone());
+        }
+        labels
+    }
+
+    /// Prepares a snapshot that is to be called `name`.
+    pub(super) fn prepared(
+        &self,
+        name: &str,
+        parent: Option<&str>,
+        mut labels: Labels,
+    ) -> Result<Vec<Mount>> {
+        labels.insert("containerd.io/snapshot.ref".to_owned(), name.to_owned());
+        let (key, parent) = (format!("extract-{name}").parse()?, parent.map(str::parse).transpose()?);
+        self.runtime.block_on(self.lazy().prepare(NewSnapshot { key, parent, labels }))
+    }
+
+    /// Prepares a snapshot of which nobody says what it will be called.
+    pub(super) fn unnamed(&self, key: &str, labels: Labels) -> Vec<Mount> {
+        let new = NewSnapshot { key: key.parse().unwrap(), parent: None, labels };
+        self.runtime.block_on(self.lazy().prepare(new)).unwrap()
+    }
+
+    pub(super) fn committed(&self, name: &str, key: &str, labels: Labels) {
+        let (name, key): (SnapshotKey, SnapshotKey) = (name.parse().unwrap(), key.parse().unwrap());
+        self.runtime.block_on(self.lazy().commit(&name, &key, labels)).unwrap();
+    }
+
+    pub(super) fn removed(&self, name: &str) {
+        self.runtime.block_on(self.lazy().remove(&name.parse().unwrap())).unwrap();
+    }
+
+    /// A snapshot of files that were written to it.
+    pub(super) fn plain(&self, name: &str, files: &[(&str, &str)]) {
+        let mounts = self.unnamed("filled", Labels::default());
+        let folder = PathBuf::from(&mounts[0].source);
+        for (path, text) in files {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        self.committed(name, "filled", Labels::default());
+    }
+
+    /// The layer, claimed, and a container's root filesystem on it.
+    pub(super) fn mounted(&self, name: &str) -> PathBuf {
+        let error =
+            self.prepared("top", None, self.labels()).expect_err("the layer is there without its bytes");
+        assert_eq!(error.kind(), berth_types::ErrorKind::AlreadyExists, "{error:?}");
+        self.container(name, "top")
+    }
+
+    pub(super) fn container(&self, name: &str, parent: &str) -> PathBuf {
+        let (key, parent) = (name.parse().unwrap(), Some(parent.parse().unwrap()));
+        let new = NewSnapshot { key, parent, labels: Labels::default() };
+        let mounts = self.runtime.block_on(self.lazy().prepare(new)).unwrap();
+        let point = self.scratch.path(name);
+        fs::create_dir(&point).unwrap();
+        mount_all(&mounts, &point).unwrap();
+        point
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Readers that wait are let go before their runtime ends.
+        self.behave(Behaviour::Gone);
+        mounts::unmount_beneath(self.scratch.folder());
+    }
+}
+
+fn manifest(blob: &[u8], annotations: &Labels, is_zstd: bool) -> Vec<u8> {
+    let compression = if is_zstd { "zstd" } else { "gzip" };
+    let layer = json!({
+        "mediaType": format!("application/vnd.oci.image.layer.v1.tar+{compression}"),
+        "digest": digest(blob), "size": blob.len(), "annotations": annotations,
+    });
+    let config = json!({
+        "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(b"{}"), "size": 2,
+    });
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config, "layers": [layer],
+    });
+    manifest.to_string().into_bytes()
+}
+
+impl Shared {
+    fn answer(&self, request: &Request) -> Reply {
+        let is_blob = request.path().contains("/blobs/");
+        let behaviour = {
+            let mut behaviour = self.behaviour.lock().unwrap();
+            if *behaviour == Behaviour::Held && is_blob {
+                self.held.fetch_add(1, Ordering::SeqCst);
+                behaviour = self.changed.wait_while(behaviour, |now| *now == Behaviour::Held).unwrap();
+            }
+            *behaviour
+        };
+        match behaviour {
+            Behaviour::Gone => return Reply::hang_up(),
+            Behaviour::Silent => return Reply::new(200, [0; 10]).stall(0),
+            Behaviour::Tokens => {
+                let token = self.token.load(Ordering::SeqCst);
+                if request.path() == "/token" {
+                    return Reply::new(200, format!(r#"{{"token":"t{token}","expires_in":3600}}"#));
+                }
+                if request.header("authorization") != Some(&format!("Bearer t{token}")) {
+                    let host = request.header("host").unwrap_or_default();
+                    let challenge = format!(r#"Bearer realm="http://{host}/token",service="test""#);
+                    return Reply::new(401, "{}").header("WWW-Authenticate", &challenge);
+                }
+            }
+            _ => {}
+        }
+        if request.path().contains("/manifests/") {
+            return Reply::new(200, self.manifest.clone())
+                .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+                .header("Docker-Content-Digest", &digest(&self.manifest));
+        }
+        if request.path() != format!("/v2/a/b/blobs/{}", digest(&self.blob)) {
+            return Reply::new(404, "{}");
+        }
+        self.part(request, behaviour)
+    }
+
+    fn part(&self, request: &Request, behaviour: Behaviour) -> Reply {
+        let whole = || Reply::new(200, self.blob.clone());
+        let Some(range) = request.header("range").filter(|_| behaviour != Behaviour::NoRanges) else {
+            return whole();
+        };
+        let (from, last) = range.strip_prefix("bytes=").and_then(|range| range.split_once('-')).unwrap();
+        let (from, last): (usize, usize) =
+            (from.parse().unwrap(), last.parse().unwrap_or(self.blob.len() - 1));
+        let mut part = self.blob[from..=last].to_vec();
+        self.given.fetch_add(part.len() as u64, Ordering::SeqCst);
+        if behaviour == Behaviour::Lying {
+            let middle = part.len() / 2;
+            part[middle] ^= 0x55;
+        }
+        let header = format!("bytes {from}-{last}/{}", self.blob.len());
+        Reply::new(206, part).header("Content-Range", &header)
+    }
+}

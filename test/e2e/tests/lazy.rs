@@ -1,0 +1,244 @@
+//! Containers whose layers have not arrived: `berth-lazyd` as a snapshotter of berthd and of containerd.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use testkit::image::{self, Estargz, Layer};
+use testkit::registry::{Reply, Standin, serve_blobs};
+use testkit::{Daemon, Invocation, Kind, Setup, mounts, need, programs, wait};
+
+/// How both daemons are told of it.
+const PROXY: &str = r#"
+[proxy_plugins.lazy]
+  type = "snapshot"
+  address = "SCRATCH/lazy.sock"
+  [proxy_plugins.lazy.exports]
+    enable_remote_snapshot_annotations = "true"
+
+[plugins."io.containerd.transfer.v1.local"]
+  [[plugins."io.containerd.transfer.v1.local".unpack_config]]
+    platform = "linux"
+    snapshotter = "lazy"
+"#;
+
+/// A daemon with berth-lazyd beside it, and a registry with an image most of which nobody reads.
+struct World {
+    // Before the daemon, with whose folder the log goes.
+    lazyd: Option<Lazyd>,
+    daemon: Daemon,
+    registry: Arc<Registry>,
+    server: Standin,
+}
+
+/// What the registry shares with the test.
+struct Registry {
+    image: Estargz,
+    gone: AtomicBool,
+    /// Bytes of layers that were given out.
+    given: AtomicU64,
+}
+
+/// Bytes that cannot be compressed.
+fn noise() -> Vec<u8> {
+    (0..6_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+impl World {
+    fn start(kind: Kind) -> Option<Self> {
+        need::path("/dev/fuse").ok()?;
+        programs::own("berth-lazyd").map_or_else(|| need::program("berth-lazyd"), Ok).ok()?;
+        let layer = Layer::new().file("small", b"small text\n", 0o644).file("big", &noise(), 0o644);
+        let image = Estargz::of(&image::busybox().ok()?.layer(layer), &[]).ok()?;
+        let registry = Arc::new(Registry { image, gone: AtomicBool::new(false), given: AtomicU64::new(0) });
+        let answering = Arc::clone(&registry);
+        let server = Standin::start(move |request| {
+            if answering.gone.load(Ordering::SeqCst) {
+                return Reply::hang_up();
+            }
+            let Estargz { manifest, blobs } = &answering.image;
+            let reply = serve_blobs(manifest, blobs, ("team/app", "1"), request);
+            if request.path().contains("/blobs/") && request.method == "GET" {
+                answering.given.fetch_add(reply.body.len() as u64, Ordering::SeqCst);
+            }
+            reply
+        });
+        let config = PROXY.replace("\"linux\"", &format!("\"linux/{}\"", image::architecture()));
+        let daemon = Daemon::with(kind, Setup { config, ..Setup::default() }).ok()?;
+        let mut world = Self { daemon, lazyd: None, registry, server };
+        world.start_lazyd();
+        Some(world)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.daemon.scratch().path(name)
+    }
+
+    fn start_lazyd(&mut self) {
+        let program = programs::own("berth-lazyd").expect("it was there before");
+        let settings = "[lazy]\nbackground = false\nread_seconds = 5\n";
+        let config = self.daemon.scratch().file("lazyd.toml", settings);
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("lazyd.log"));
+        let child = Command::new(program)
+            .arg("--config")
+            .arg(config)
+            .arg("--address")
+            .arg(self.path("lazy.sock"))
+            .arg("--root")
+            .arg(self.path("lazy"))
+            .args(["--log-level", "debug"])
+            .stdin(Stdio::null())
+            .stderr(log.expect("the scratch folder takes a log"))
+            .spawn()
+            .expect("berth-lazyd can be started");
+        self.lazyd = Some(Lazyd { child, log: self.path("lazyd.log") });
+        wait::soon("the socket of berth-lazyd", || {
+            std::os::unix::net::UnixStream::connect(self.path("lazy.sock")).is_ok()
+        });
+    }
+
+    fn kill_lazyd(&mut self) {
+        drop(self.lazyd.take());
+    }
+
+    fn image(&self) -> String {
+        format!("{}/team/app:1", self.server.address())
+    }
+
+    fn berth(&self, line: &str) -> Invocation {
+        let program = need::program("berth").expect("it is built");
+        self.daemon
+            .client(&program)
+            .arg("--data-root")
+            .arg(self.path("home"))
+            .env("BERTH_NETWORK", "none")
+            .line(line)
+    }
+
+    fn ctr(&self, line: &str) -> Invocation {
+        self.daemon.ctr().expect("a daemon that runs has its client").line(line)
+    }
+
+    /// A command in a container of the image.
+    fn run(&self, words: &[&str]) -> Invocation {
+        if self.daemon.kind() == Kind::Berth {
+            let image = self.image();
+            return self.berth("run --snapshotter lazy --rm").arg(image).args(words);
+        }
+        let name = format!("c{}", self.registry.given.load(Ordering::SeqCst));
+        self.ctr("run --rm --snapshotter lazy").arg(self.image()).arg(name).args(words)
+    }
+
+    fn pull(&self) {
+        if self.daemon.kind() == Kind::Berth {
+            self.berth("pull -q --snapshotter lazy").arg(self.image()).ok();
+        } else {
+            self.ctr("images pull --snapshotter lazy --plain-http").arg(self.image()).ok();
+        }
+    }
+
+    fn given(&self) -> u64 {
+        self.registry.given.load(Ordering::SeqCst)
+    }
+
+    fn layers_size(&self) -> u64 {
+        let blobs = &self.registry.image.blobs;
+        blobs[..blobs.len() - 1].iter().map(|blob| blob.len() as u64).sum()
+    }
+
+    fn lazyd_log(&self) -> String {
+        std::fs::read_to_string(self.path("lazyd.log")).unwrap_or_default()
+    }
+
+    /// Removes the image and sees that nothing stays.
+    fn finish(mut self) {
+        self.ctr("images rm --sync").arg(self.image()).ok();
+        let lazy = self.path("lazy");
+        wait::soon("the layers to be unmounted", || mounts::beneath(&lazy).is_empty());
+        self.kill_lazyd();
+        self.daemon.finish();
+    }
+}
+
+/// The process, and where it logs.
+struct Lazyd {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Lazyd {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the log of berth-lazyd:\n{}", std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn a_container_runs_before_its_image_has_arrived(kind: Kind) {
+    let Some(world) = World::start(kind) else { return };
+    world.pull();
+    assert!(world.given() < 400_000, "a pull brings tables only: {} bytes", world.given());
+    assert_eq!(world.run(&["cat", "/small"]).ok(), "small text\n");
+    let (given, all) = (world.given(), world.layers_size());
+    assert!(given < all / 5, "{given} of {all} bytes were fetched for a shell and a small file");
+    let content = world.ctr("content ls -q").ok();
+    let layer = image::digest(&world.registry.image.blobs[1]);
+    assert!(!content.contains(&layer), "the layer is not in the store");
+
+    world.registry.gone.store(true, Ordering::SeqCst);
+    assert_eq!(world.run(&["cat", "/small"]).ok(), "small text\n");
+    let begun = Instant::now();
+    let failed = world.run(&["md5sum", "/big"]).fails();
+    assert!(failed.contains("I/O error") || failed.contains("Input/output error"), "{failed}");
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+
+    world.registry.gone.store(false, Ordering::SeqCst);
+    let sum = world.run(&["sha256sum", "/big"]).ok();
+    assert!(sum.starts_with(&image::digest(&noise())[7..]), "{sum}");
+    world.finish();
+}
+
+#[test]
+fn a_container_of_berthd_runs_before_its_image_has_arrived() {
+    a_container_runs_before_its_image_has_arrived(Kind::Berth);
+}
+
+#[test]
+fn a_container_of_containerd_runs_before_its_image_has_arrived() {
+    a_container_runs_before_its_image_has_arrived(Kind::Containerd);
+}
+
+#[test]
+fn an_image_whose_layers_have_no_tables_is_unpacked_there() {
+    let Some(world) = World::start(Kind::Berth) else { return };
+    let image = image::busybox().expect("it was there before");
+    let archive = world.daemon.scratch().file("image.tar", image.docker_archive());
+    world.berth("load -i").arg(archive).ok();
+    let run = world.berth("run --snapshotter lazy --rm").arg(image.name()).args(["echo", "unpacked"]);
+    assert_eq!(run.ok(), "unpacked\n");
+    world.ctr("images rm --sync").arg(image.name()).ok();
+    world.pull();
+    world.finish();
+}
+
+#[test]
+fn a_container_goes_on_when_the_server_of_its_layers_is_killed_and_started_again() {
+    let Some(mut world) = World::start(Kind::Berth) else { return };
+    world.pull();
+    let image = world.image();
+    world.berth("run -d --name one --snapshotter lazy").arg(&image).args(["sleep", "1000"]).ok();
+    assert_eq!(world.berth("exec one cat /small").ok(), "small text\n");
+    world.kill_lazyd();
+    // What nobody has read waits for the next server.
+    let sum = world.berth("exec one sha256sum /big").start();
+    world.start_lazyd();
+    let sum = sum.wait();
+    assert!(sum.stdout_text().starts_with(&image::digest(&noise())[7..]), "{sum}");
+    assert!(world.lazyd_log().contains("goes on serving a mount"));
+    world.berth("rm -f one").ok();
+    world.finish();
+}
