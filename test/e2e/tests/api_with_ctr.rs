@@ -282,7 +282,7 @@ fn the_sandbox_store_answers_as_containerds() {
 }
 
 #[test]
-fn services_to_come_are_not_implemented_and_never_a_hang() {
+fn a_sandbox_of_a_shim_that_hosts_none_fails_and_leaves_no_shim() {
     let Some(both) = Both::start() else { return };
     let pod = both.berth.scratch().file("pod.json", "{}");
     let run = ctr(&both.berth, "sandboxes run").arg(pod).arg("pod").fails();

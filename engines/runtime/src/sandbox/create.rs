@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use berth_core::{CreateSandbox, Scope};
 use berth_proto as proto;
-use berth_types::{ContainerId, Error, Result};
+use berth_types::{ContainerId, Error, ErrorKind, Result};
 use proto::containerd::runtime::sandbox::v1 as wire;
+use proto::containerd::task::v3 as task;
 
 use super::owner::Owner;
 use super::{Host, State};
@@ -62,12 +63,19 @@ impl Engine {
     /// not end when it is told is killed.
     pub(super) async fn end_sandbox(&self, host: &Arc<Host>) {
         if let Ok(shim) = host.shim() {
-            let request = wire::ShutdownSandboxRequest { sandbox_id: host.bundle.key().id.to_string() };
+            let id = host.bundle.key().id.to_string();
+            let request = wire::ShutdownSandboxRequest { sandbox_id: id.clone() };
             let limit = Some(self.config.timeouts.shutdown);
             let told =
                 shim.call_sandbox::<_, wire::ShutdownSandboxResponse>("ShutdownSandbox", request, limit);
             match told.await {
                 Ok(_) | Err(CallError::Closed) => {}
+                // A shim that hosts no sandboxes ends as one of a container does.
+                Err(error) if error.kind() == ErrorKind::NotImplemented => {
+                    let request = task::ShutdownRequest { id, now: true };
+                    // Whether it does is seen from its connection.
+                    let _ = shim.call::<_, ()>("Shutdown", request, limit).await;
+                }
                 Err(error) => {
                     tracing::warn!(sandbox = %host.bundle.key(), "its shim was told to end: {error}");
                 }
