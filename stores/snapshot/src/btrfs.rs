@@ -6,16 +6,17 @@
 //! A mount is the subvolume itself, by its number, as with containerd: `btrfs DEVICE subvolid=257`. A view of a parent
 //! is the parent's own, mounted read-only.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_core::Snapshotter;
+use berth_sys::mount::info::{self, MountInfo};
 use berth_sys::subvolume;
 use berth_types::{Error, Mount, Result, SnapshotKind, Usage};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
@@ -37,20 +38,27 @@ pub struct Config {
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
     let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
     let failed = |what: &str, error| OpenError::failed(root, Error::io(what, error));
-    fs::create_dir_all(root).map_err(|error| failed("cannot make the folder", error))?;
-    let path = fs::canonicalize(root).map_err(|error| failed("cannot tell the folder's full path", error))?;
-    let mount =
-        berth_sys::mount::info::of(&path).map_err(|error| failed("cannot tell its filesystem", error))?;
-    let folder = directory(&path).map_err(|error| failed("cannot open the folder", error))?;
-    if !subvolume::supported(folder).map_err(|error| failed("cannot tell its filesystem", error))? {
+    let root =
+        std::path::absolute(root).map_err(|error| failed("cannot tell the folder's full path", error))?;
+    fs::create_dir_all(&root).map_err(|error| failed("cannot make the folder", error))?;
+    let folder = File::open(&root).map_err(|error| failed("cannot open the folder", error))?;
+    let mount = mount_of(&folder).map_err(|error| failed("cannot tell its filesystem", error))?;
+    if !subvolume::supported(&folder).map_err(|error| failed("cannot tell its filesystem", error))? {
         return Err(OpenError::Skipped(format!(
             "{} is on {}: mount a btrfs there, or name a folder on one with root_path",
-            path.display(),
+            root.display(),
             mount.kind
         )));
     }
     let device = mount.source.to_string_lossy().into_owned();
-    Ok(Arc::new(Local::open(&path, Btrfs { device }, Removal::AtCleanup)?))
+    Ok(Arc::new(Local::open(&root, Btrfs { device }, Removal::AtCleanup)?))
+}
+
+/// The mount that an open folder is on.
+fn mount_of(folder: &File) -> io::Result<MountInfo> {
+    let id = rustix::fs::statx(folder, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID)?.stx_mnt_id;
+    let found = info::own()?.into_iter().find(|mount| mount.id == id);
+    found.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 struct Btrfs {
@@ -69,14 +77,12 @@ fn root_of(trees: &Trees, id: u64) -> PathBuf {
 
 /// Makes the subvolume of a new snapshot in its folder.
 fn make(folder: &OwnedFd, parent: Option<&Path>, named: &Path) -> io::Result<()> {
-    match parent {
-        Some(parent) => subvolume::copy(directory(parent)?, folder, c"fs"),
-        None => {
-            subvolume::create(folder, c"fs")?;
-            // Whatever the process' umask is.
-            Ok(rustix::fs::fchmod(directory(named)?, Mode::from_raw_mode(0o755))?)
-        }
+    if let Some(parent) = parent {
+        return subvolume::copy(directory(parent)?, folder, c"fs");
     }
+    subvolume::create(folder, c"fs")?;
+    // Whatever the process' umask is.
+    Ok(rustix::fs::fchmod(directory(named)?, Mode::from_raw_mode(0o755))?)
 }
 
 /// Removes a subvolume with everything in it, also one that is closed to writes.
