@@ -107,7 +107,7 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
     records.extend(SERVICES.map(|(id, requires)| ready(GRPC, id, requires)));
     records.extend(LATER.map(|(kind, id)| {
         let mut record = ready(kind, id, &[]);
-        record.state = PluginState::Skipped("berth does not have it yet: skip plugin".to_owned());
+        record.state = PluginState::Skipped("berth does not have it yet".to_owned());
         record
     }));
     records.retain(|record| {
@@ -145,7 +145,7 @@ fn metadata(config: &Config) -> PluginInfo {
 fn metrics(config: &Config) -> PluginInfo {
     let mut record = ready("io.containerd.server.v1", "metrics", &[]);
     if config.plugins.metrics.address.is_empty() {
-        record.state = PluginState::Skipped("no address is configured: skip plugin".to_owned());
+        record.state = PluginState::Skipped("no address is configured".to_owned());
     }
     record
 }
@@ -154,7 +154,7 @@ fn traced(kind: &str, id: &str, requires: &[&str], config: &Config) -> PluginInf
     let mut record = ready(kind, id, requires);
     record.state = match traces::wanted(config) {
         Wanted::On(_) => PluginState::Ready,
-        Wanted::Off(why) => PluginState::Skipped(format!("{why}: skip plugin")),
+        Wanted::Off(why) => PluginState::Skipped(why),
         Wanted::Wrong(why) => PluginState::Failed(why),
     };
     record

@@ -8,6 +8,8 @@ use crate::{containerd::services::introspection::v1 as wire, google::rpc};
 /// The code under which containerd reports a plugin that does not apply on this machine.
 const SKIPPED: i32 = 12;
 const FAILED: i32 = 2;
+/// How such a report ends; `ctr plugins ls` looks for it.
+const SKIP: &str = ": skip plugin";
 
 impl From<PluginInfo> for wire::Plugin {
     fn from(plugin: PluginInfo) -> Self {
@@ -22,7 +24,7 @@ impl From<PluginInfo> for wire::Plugin {
             capabilities,
             init_err: match state {
                 PluginState::Ready => None,
-                PluginState::Skipped(why) => error(SKIPPED, why),
+                PluginState::Skipped(why) => error(SKIPPED, why + SKIP),
                 PluginState::Failed(why) => error(FAILED, why),
             },
         }
@@ -41,7 +43,9 @@ impl From<wire::Plugin> for PluginInfo {
             capabilities,
             state: match init_err {
                 None => PluginState::Ready,
-                Some(error) if error.code == SKIPPED => PluginState::Skipped(error.message),
+                Some(error) if error.code == SKIPPED => {
+                    PluginState::Skipped(error.message.trim_end_matches(SKIP).to_owned())
+                }
                 Some(error) => PluginState::Failed(error.message),
             },
         }

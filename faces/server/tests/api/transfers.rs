@@ -356,7 +356,8 @@ async fn what_goes_to_and_fro_is_read_over_a_stream_and_holds_nobody_up() {
     let gone = Open::begin(&served, "logs").await.unwrap();
     let pull = transfer(&served, registry(wire::HttpDebug::Both, "logs"), store("a"), "");
     let (moved, ()) = tokio::join!(pull, async { drop(gone) });
-    moved.unwrap();
+    // It may have gone before it was looked for.
+    assert!(moved.is_ok() || moved.is_err_and(|error| error.code() == Code::NotFound));
     let _deaf = Open::begin(&served, "logs").await.unwrap();
     transfer(&served, registry(wire::HttpDebug::Both, "logs"), store("a"), "").await.unwrap();
 }

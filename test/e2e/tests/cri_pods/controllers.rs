@@ -1,6 +1,7 @@
 //! Pods that are hosted by a shim which serves the sandbox API, here a stand-in around containerd's shim for runc; and the
 //! sandbox API's own clients.
 
+use std::fs;
 use std::path::PathBuf;
 
 use berth_proto::runtime::v1 as proto;
@@ -160,7 +161,12 @@ fn what_a_host_was_making_when_the_daemon_was_killed_is_taken_down() {
     run("-hang-create", |node| {
         let request = run_pod(&pod(node, "pod"));
         let asked = node.asking(|mut client| async move { client.run_pod_sandbox(request).await });
-        wait::soon("a host", || !hosts(node, "sandbox-shim-hang-create").is_empty());
+        // One that has been started and has not said where it listens is nobody's yet.
+        let bundles = node.daemon.state().join("io.containerd.sandbox.controller.v1.shim/k8s.io");
+        wait::soon("a host that says where it listens", || {
+            let mut found = fs::read_dir(&bundles).into_iter().flatten().flatten();
+            found.any(|bundle| bundle.path().join("bootstrap.json").exists())
+        });
         node.daemon.kill();
         asked.hang_up();
         node.daemon.restart();
