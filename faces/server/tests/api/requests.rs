@@ -27,7 +27,7 @@ async fn a_daemon_says_what_it_is_without_a_namespace() {
     assert_eq!(client.server(()).await.unwrap().into_inner().uuid, "u-u-i-d");
     let plugins = client.plugins(PluginsRequest::default()).await.unwrap().into_inner().plugins;
     assert_eq!((plugins[0].exports["root"].as_str(), plugins[0].capabilities.len()), ("/r", 1));
-    assert_eq!(plugins[0].init_err.as_ref().unwrap().message, "no zfs here");
+    assert_eq!(plugins[0].init_err.as_ref().unwrap().message, "no zfs here: skip plugin");
     let request = PluginInfoRequest {
         r#type: "io.containerd.snapshotter.v1".into(),
         id: "zfs".into(),
