@@ -9,6 +9,7 @@ use berth_oci::runtime::{Hooks, IdMapping, NamespaceKind, OCI_VERSION, Spec, Sta
 use berth_sys::child::Born;
 use berth_sys::userns;
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{Signal, pidfd_send_signal};
 
@@ -223,13 +224,15 @@ impl Making<'_> {
 }
 
 /// How readily the kernel kills it. Lowering that needs a right which a confined runtime lacks; then the
-/// score stays what it was, as with containerd's own tolerance for it.
+/// score stays what it was, as with containerd's own tolerance for it. A process that has ended has none: a command may
+/// have run to its end, and been reaped, before this comes to it.
 pub(super) fn set_oom_score(pid: i32, score: i32, warnings: &mut Vec<String>) -> Result<()> {
     match fs::write(format!("/proc/{pid}/oom_score_adj"), score.to_string()) {
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             warnings.push(format!("oom_score_adj {score} is not permitted here: left as it is"));
             Ok(())
         }
+        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::NOENT | Errno::SRCH)) => Ok(()),
         done => done.doing(|| format!("cannot set oom_score_adj to {score}")),
     }
 }
@@ -296,4 +299,19 @@ pub(super) fn reap(born: &Born) {
 /// Whether a configuration gives the container its own namespace of this kind.
 pub(super) fn has_own(spec: &Spec, kind: &NamespaceKind) -> bool {
     spec.linux.as_ref().is_some_and(|l| l.namespace(kind).is_some_and(|n| n.path.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_run_to_its_end_needs_no_score() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        let mut warnings = Vec::new();
+        set_oom_score(pid, 0, &mut warnings).unwrap();
+        assert!(warnings.is_empty());
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use berth_oci::runtime::Status;
 use berth_sys::child::{Born, set_affinity};
+use rustix::io::Errno;
 use rustix::net::SocketType;
 
 use super::conversation::{Conversation, News, pair, send_fd};
@@ -93,7 +94,11 @@ fn follow(
 ) -> Result<Option<OwnedFd>> {
     if let Some(list) = talk.process.exec_cpu_affinity.as_ref().filter(|a| !a.initial.is_empty()) {
         let mask = plan::processors("execCPUAffinity.initial", &list.initial)?;
-        set_affinity(born.pid, &mask).doing(|| "cannot set the initial CPU affinity")?;
+        match set_affinity(born.pid, &mask) {
+            // It has run to its end already.
+            Err(Errno::SRCH) => {}
+            done => done.doing(|| "cannot set the initial CPU affinity")?,
+        }
     }
     if let Some(score) = talk.process.oom_score_adj {
         set_oom_score(born.pid, score, warnings)?;
