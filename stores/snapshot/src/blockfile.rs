@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::native;
-use crate::open::OpenError;
+use crate::open::{OpenError, folder};
 use crate::trees::Trees;
 
 const IMAGE: &str = "image";
@@ -47,10 +47,7 @@ pub struct Config {
 ///
 /// `Skipped` where nobody has given the image of an empty filesystem. Blocking.
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
-    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
-    let failed = |what: String, error| OpenError::failed(root, Error::io(what, error));
-    let root = std::path::absolute(root)
-        .map_err(|error| failed("cannot tell the folder's full path".to_owned(), error))?;
+    let root = folder(root, &config.root_path)?;
     let scratch = root.join("scratch");
     if config.recreate_scratch || !scratch.exists() {
         let given = &config.scratch_file;
@@ -59,8 +56,8 @@ pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenErr
                 "no scratch_file is configured: make one, for example with truncate and mkfs.ext4".to_owned(),
             ));
         }
-        keep(given, &root)
-            .map_err(|error| failed(format!("cannot copy scratch_file {}", given.display()), error))?;
+        let what = || format!("cannot copy scratch_file {}", given.display());
+        keep(given, &root).map_err(|error| OpenError::failed(&root, Error::io(what(), error)))?;
     }
     let mut options = config.mount_options;
     if !options.iter().any(|option| option == "loop") {

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
-use crate::open::OpenError;
+use crate::open::{OpenError, folder};
 use crate::trees::Trees;
 use crate::usage;
 
@@ -36,14 +36,12 @@ pub struct Config {
 ///
 /// `Skipped` where the folder is on another filesystem. Blocking.
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
-    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
-    let failed = |what: &str, error| OpenError::failed(root, Error::io(what, error));
-    let root =
-        std::path::absolute(root).map_err(|error| failed("cannot tell the folder's full path", error))?;
+    let root = folder(root, &config.root_path)?;
+    let failed = |what: &str, error| OpenError::failed(&root, Error::io(what, error));
     fs::create_dir_all(&root).map_err(|error| failed("cannot make the folder", error))?;
-    let folder = File::open(&root).map_err(|error| failed("cannot open the folder", error))?;
-    let mount = mount_of(&folder).map_err(|error| failed("cannot tell its filesystem", error))?;
-    if !subvolume::supported(&folder).map_err(|error| failed("cannot tell its filesystem", error))? {
+    let opened = File::open(&root).map_err(|error| failed("cannot open the folder", error))?;
+    let mount = mount_of(&opened).map_err(|error| failed("cannot tell its filesystem", error))?;
+    if !subvolume::supported(&opened).map_err(|error| failed("cannot tell its filesystem", error))? {
         return Err(OpenError::Skipped(format!(
             "{} is on {}: mount a btrfs there, or name a folder on one with root_path",
             root.display(),

@@ -1,6 +1,6 @@
 //! Why a snapshotter cannot be used.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use berth_types::Error;
 
@@ -24,4 +24,11 @@ impl OpenError {
     pub(crate) fn failed(root: impl Into<PathBuf>, source: Error) -> Self {
         Self::Failed { root: root.into(), source }
     }
+}
+
+/// The folder of a snapshotter, in full: the configured one, or `root` where that is empty.
+pub(crate) fn folder(root: &Path, configured: &Path) -> Result<PathBuf, OpenError> {
+    let folder = if configured.as_os_str().is_empty() { root } else { configured };
+    std::path::absolute(folder)
+        .map_err(|error| OpenError::failed(folder, Error::io("cannot tell the folder's full path", error)))
 }

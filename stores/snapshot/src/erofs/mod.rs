@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::mapping;
-use crate::open::OpenError;
+use crate::open::{OpenError, folder};
 use crate::trees::Trees;
 use crate::upper;
 use crate::usage;
@@ -94,9 +94,7 @@ impl Config {
 ///
 /// `Skipped` where the kernel has no EROFS or refuses an overlay on that filesystem, which are tried once. Blocking.
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
-    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
-    let root = std::path::absolute(root)
-        .map_err(|error| OpenError::failed(root, Error::io("cannot tell the folder's full path", error)))?;
+    let root = folder(root, &config.root_path)?;
     if let Some(why) = config.refused() {
         return Err(OpenError::failed(root, Error::invalid_argument(why)));
     }

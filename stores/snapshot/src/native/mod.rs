@@ -15,7 +15,7 @@ use berth_types::{Error, Mount, Result, SnapshotKind};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
-use crate::open::OpenError;
+use crate::open::{OpenError, folder};
 use crate::trees::Trees;
 
 /// `[plugins."io.containerd.snapshotter.v1.native"]`, with containerd's key.
@@ -28,9 +28,7 @@ pub struct Config {
 
 /// Opens the snapshots below `root`. Blocking.
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
-    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
-    let root = std::path::absolute(root)
-        .map_err(|error| OpenError::failed(root, Error::io("cannot tell the folder's full path", error)))?;
+    let root = folder(root, &config.root_path)?;
     Ok(Arc::new(Local::open(&root, Native, Removal::Now)?))
 }
 

@@ -13,12 +13,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use berth_core::Snapshotter;
-use berth_types::{Error, Labels, Mount, Result, SnapshotKind};
+use berth_types::{Labels, Mount, Result, SnapshotKind};
 use serde::{Deserialize, Serialize};
 
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::mapping;
-use crate::open::OpenError;
+use crate::open::{OpenError, folder};
 use crate::trees::Trees;
 use crate::upper;
 
@@ -49,9 +49,7 @@ pub struct Config {
 ///
 /// `Skipped` where the kernel refuses an overlay on that filesystem, which is tried once. Blocking.
 pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenError> {
-    let root = if config.root_path.as_os_str().is_empty() { root } else { &config.root_path };
-    let root = std::path::absolute(root)
-        .map_err(|error| OpenError::failed(root, Error::io("cannot tell the folder's full path", error)))?;
+    let root = folder(root, &config.root_path)?;
     probe::supported(&root)?;
     let shape = Overlay {
         options: options(&root, config.mount_options),
