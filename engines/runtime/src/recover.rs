@@ -63,6 +63,14 @@ enum Found {
 /// first answer: a daemon that is up late is worse than a task that is known late.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
+/// What it means that a shim cannot be reached, and why.
+pub(crate) enum Silence {
+    /// It has ended.
+    Gone(String),
+    /// It may live.
+    Unknown(String),
+}
+
 impl Engine {
     /// Takes up every task that the state folder knows.
     pub(crate) async fn recover(self: &Arc<Self>) -> Result<Recovery> {
@@ -141,19 +149,27 @@ impl Engine {
         }
     }
 
-    /// Looks whether a bundle's shim lives.
-    pub(crate) async fn look(&self, bundle: &Bundle) -> Look {
+    /// Connects to the shim of a bundle that an earlier daemon has left.
+    pub(crate) async fn reach(&self, bundle: &Bundle) -> Result<Shim, Silence> {
         let read = bundle.clone();
         let answer = match blocking(move || read_answer(&read)).await {
             Ok(Some(answer)) => answer,
-            Ok(None) => return Look::Gone("it never said where it listens".into()),
-            Err(error) => return Look::Unknown(error.chain()),
+            Ok(None) => return Err(Silence::Gone("it never said where it listens".into())),
+            Err(error) => return Err(Silence::Unknown(error.chain())),
         };
         let limit = self.config.timeouts.load.min(PATIENCE);
-        let shim = match self.connections.connect(bundle.key(), &answer, limit).await {
+        self.connections.connect(bundle.key(), &answer, limit).await.map_err(|error| match error {
+            ConnectError::Gone(error) => Silence::Gone(error.to_string()),
+            error => Silence::Unknown(Error::unknown("no connection").caused_by(error).chain()),
+        })
+    }
+
+    /// Looks whether a bundle's shim lives.
+    pub(crate) async fn look(&self, bundle: &Bundle) -> Look {
+        let shim = match self.reach(bundle).await {
             Ok(shim) => shim,
-            Err(ConnectError::Gone(error)) => return Look::Gone(error.to_string()),
-            Err(error) => return Look::Unknown(Error::unknown("no connection").caused_by(error).chain()),
+            Err(Silence::Gone(why)) => return Look::Gone(why),
+            Err(Silence::Unknown(why)) => return Look::Unknown(why),
         };
         match self.state_within(&shim, bundle).await {
             Ok(state) => Look::Alive { shim, state },

@@ -11,9 +11,9 @@ use super::{Host, State};
 use crate::blocking::blocking;
 use crate::bundle::Bundle;
 use crate::engine::Engine;
-use crate::recover::{PATIENCE, read_answer};
+use crate::recover::{PATIENCE, Silence, read_answer};
 use crate::registry::Named as _;
-use crate::shim::{CallError, ConnectError, Shim};
+use crate::shim::{CallError, Shim};
 use crate::task::remove_remains;
 
 /// How long it is from the first question to a shim that does not answer to the next one, and at most.
@@ -126,18 +126,12 @@ impl Engine {
     }
 
     async fn look_at_sandbox(&self, bundle: &Bundle) -> Look {
-        let read = bundle.clone();
-        let answer = match blocking(move || read_answer(&read)).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => return Look::Gone("it never said where it listens".into()),
-            Err(error) => return Look::Unknown(error.chain()),
+        let shim = match self.reach(bundle).await {
+            Ok(shim) => shim,
+            Err(Silence::Gone(why)) => return Look::Gone(why),
+            Err(Silence::Unknown(why)) => return Look::Unknown(why),
         };
         let limit = self.config.timeouts.load.min(PATIENCE);
-        let shim = match self.connections.connect(bundle.key(), &answer, limit).await {
-            Ok(shim) => shim,
-            Err(ConnectError::Gone(error)) => return Look::Gone(error.to_string()),
-            Err(error) => return Look::Unknown(error.to_string()),
-        };
         let request = wire::PingRequest { sandbox_id: bundle.key().id.to_string() };
         match shim.call_sandbox::<_, wire::PingResponse>("PingSandbox", request, Some(limit)).await {
             // Whatever it answers, it is there.
