@@ -10,7 +10,9 @@ use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_oci::runtime::Spec;
 use berth_registry::{Config, challenges, hosts_of};
-use berth_stargz::{Format, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL};
+use berth_stargz::{
+    Format, Index as LayerIndex, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL, record,
+};
 use berth_streaming::spdy::frame::{Decoder, Frame};
 use berth_streaming::websocket::frame as websocket_frame;
 use berth_types::ImageRef;
@@ -148,6 +150,20 @@ pub const TARGETS: &[Target] = &[
         words: &["STARGZ", "GNUlInUx", "GnUlInUx", "P*M\u{18}", "@\0\0\0", "\u{7f}\u{7f}\u{7f}\u{7f}"],
         run: stargz_footer,
     },
+    Target {
+        name: "layer-record",
+        words: &[
+            "ustar",
+            "\u{1f}\u{8b}\u{8}",
+            "(\u{b5}/\u{fd}",
+            ".wh.",
+            "stargz.index.json",
+            "\0\0\0\0",
+            "0000644",
+        ],
+        run: layer_record,
+    },
+    Target { name: "layer-index", words: JSON, run: layer_index },
     Target {
         name: "fuse",
         words: &["\u{1}\0\0\0", "\u{f}\0\0\0", "\u{1a}\0\0\0", "\u{2c}\0\0\0", "(\0\0\0", "\0", "name"],
@@ -453,6 +469,45 @@ fn stargz(input: &[u8]) {
     let digest = berth_archive::Hasher::digest(input);
     // What is not compressed is read as it is.
     let Ok(layer) = Stargz::read_compressed(&position, input, &digest) else { return };
+    tree(&layer, END, input.len());
+}
+
+/// A layer without a table has an index by which every chunk that passed can be had again.
+fn layer_record(input: &[u8]) {
+    let digest = berth_archive::Hasher::digest(input);
+    let mut passed = std::collections::HashMap::new();
+    let keep = |digest: &berth_types::Digest, bytes: &[u8]| {
+        passed.insert(digest.clone(), bytes.to_vec());
+        Ok(())
+    };
+    let Ok(recorded) = record(input, &digest, input.len() as u64, keep) else { return };
+    let read = LayerIndex::read(&recorded.file, &digest).expect("what was written can be read");
+    assert_eq!(read.layer, recorded.index.layer);
+    tree(&read.layer, input.len() as u64, recorded.file.len());
+    for chunk in read.layer.all_chunks() {
+        let Some(stored) = &chunk.stored else { continue };
+        let part = &input[stored.range.start as usize..stored.range.end as usize];
+        let bytes = read.layer.decompress(chunk.size, stored, part).expect("what passed is still there");
+        assert_eq!(Some(&bytes), passed.get(&stored.digest));
+    }
+}
+
+/// An index that is whole makes such a tree too, whatever it says.
+fn layer_index(input: &[u8]) {
+    let Some(line) = input.iter().position(|byte| *byte == b'\n') else { return };
+    let (header, body) = (&input[..line], &input[line + 1..]);
+    let Ok(mut header) = serde_json::from_slice::<serde_json::Value>(header) else { return };
+    let Some(Ok(layer)) = header["layer"].as_str().map(str::parse) else { return };
+    // Nobody gets further by chance.
+    header["body"] = berth_archive::Hasher::digest(body).to_string().into();
+    let bytes = [header.to_string().as_bytes(), b"\n", body].concat();
+    if let Ok(index) = LayerIndex::read(&bytes, &layer) {
+        tree(&index.layer, index.size, bytes.len() << 10);
+    }
+}
+
+/// Every file of a layer is found from the root, and every chunk lies in the blob.
+fn tree(layer: &Stargz, end_of_blob: u64, most: usize) {
     let mut pending = vec![ROOT];
     let mut names = 0;
     while let Some(id) = pending.pop() {
@@ -462,7 +517,7 @@ fn stargz(input: &[u8]) {
             assert_eq!(chunk.offset, end, "chunks follow one another");
             end = chunk.end();
             if let Some(stored) = &chunk.stored {
-                assert!(stored.range.start < stored.range.end && stored.range.end <= END);
+                assert!(stored.range.start < stored.range.end && stored.range.end <= end_of_blob);
             }
         }
         match &node.kind {
@@ -481,7 +536,7 @@ fn stargz(input: &[u8]) {
             _ => {}
         }
     }
-    assert!(names <= layer.nodes() + input.len(), "no directory is in itself");
+    assert!(names <= layer.nodes() + most, "no directory is in itself");
 }
 
 /// What a footer or an annotation says lies within the blob.
