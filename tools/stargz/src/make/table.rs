@@ -16,7 +16,7 @@ use super::MakeError;
 pub(super) const NAME: &[u8] = b"stargz.index.json";
 
 const SKIPPABLE: [u8; 4] = [0x50, 0x2a, 0x4d, 0x18];
-const ZSTD_MAGIC: &[u8; 8] = b"GNUlInUx";
+const ZSTD_MAGIC: &[u8; 8] = b"GnUlInUx";
 const ZSTD_TABLE: u64 = 1;
 
 /// Entries, in the order of the tar.

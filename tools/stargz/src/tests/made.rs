@@ -50,18 +50,15 @@ fn layers_made_here_are_read_here() {
 fn layers_made_here_are_read_by_stargz_snapshotters_package() {
     let Ok(tool) = need::program("stargz-tool") else { return };
     let scratch = Scratch::new();
-    for making in makings() {
+    // That package refuses to verify streams that chunks share, its own ones too.
+    for making in makings().into_iter().filter(|making| making.min_chunk_size == 0) {
         let (made, _) = ours(&making);
         let layer = scratch.file("layer", &made.blob);
         let cat = |name: &str| {
-            Invocation::new(&tool)
-                .arg("cat")
-                .arg(&layer)
-                .arg(made.toc_digest().as_str())
-                .arg(name)
-                .start()
-                .wait()
-                .stdout
+            let cat = Invocation::new(&tool).arg("cat").arg(&layer).arg(made.toc_digest().as_str()).arg(name);
+            let outcome = cat.outcome();
+            assert!(outcome.status.success(), "{making:?}: {}", outcome.stderr_text());
+            outcome.stdout
         };
         assert_eq!(cat("bin/tool"), b"#!/bin/sh\necho tool\n");
         assert_eq!(cat("bin/again"), b"#!/bin/sh\necho tool\n");
