@@ -43,7 +43,15 @@ struct Registry {
 
 /// Bytes that cannot be compressed.
 fn noise() -> Vec<u8> {
-    (0..6_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+    let mut state = 1_u64;
+    let mut next = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..3_000_000).flat_map(|_| next()).collect()
 }
 
 impl World {

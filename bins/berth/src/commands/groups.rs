@@ -86,6 +86,7 @@ pub(crate) enum Image {
     /// Make the layers anew: compressed in another way, or for lazy pulling
     Convert(Box<convert::Convert>),
     /// Run an image and put the files first that it opens, for lazy pulling
+    #[command(disable_help_flag = true)]
     Optimize(Box<optimize::Optimize>),
     /// Show details
     Inspect(inspect::Inspect),
