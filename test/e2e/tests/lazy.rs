@@ -206,7 +206,13 @@ fn plain_image(world: &World) -> Option<(image::Image, DockerRegistry)> {
 fn images_made_here_run_before_they_have_arrived_and_unpacked_too() {
     let Some(world) = World::start(Kind::Berth) else { return };
     let Some((image, registry)) = plain_image(&world) else { return };
-    for flags in ["--estargz", "--estargz --oci --estargz-chunk-size 100000", "--zstdchunked --oci"] {
+    // Chunks are known by what is in them, so the last image finds the first one's.
+    let conversions = [
+        ("--estargz", false),
+        ("--estargz --oci --estargz-chunk-size 100000", false),
+        ("--zstdchunked --oci", true),
+    ];
+    for (flags, is_shared) in conversions {
         let name = format!("{}/team/made:1", registry.address());
         world.berth(&format!("image convert {flags}")).arg(image.name()).arg(&name).ok();
         assert_eq!(world.berth("run --rm").arg(&name).args(["cat", "/small"]).ok(), "small text\n");
@@ -216,10 +222,8 @@ fn images_made_here_run_before_they_have_arrived_and_unpacked_too() {
         let run = world.berth("run --snapshotter lazy --rm").arg(&name);
         assert_eq!(run.args(["cat", "/small"]).ok(), "small text\n", "{flags}");
         let here = local(&world);
-        assert!(
-            here.len() > 1 && here.iter().any(|percent| *percent < 50),
-            "{flags}: {here:?} percent are here"
-        );
+        let is_lazy = here.iter().any(|percent| *percent < 50);
+        assert!(here.len() > 1 && is_lazy != is_shared, "{flags}: {here:?} percent are here");
         let sum = world.berth("run --snapshotter lazy --rm").arg(&name).args(["sha256sum", "/big"]).ok();
         assert!(sum.starts_with(&image::digest(&noise())[7..]), "{sum}");
         world.ctr("images rm --sync").arg(&name).ok();
