@@ -183,7 +183,7 @@ impl New {
                 let mut output = Output { hasher: Hasher::new(algorithm), size: 0, parts };
                 work(&mut output)?;
                 output.flush().map_err(|error| Error::io("cannot write it", error))?;
-                Ok((output.hasher.finish(), output.size))
+                Ok::<_, Error>((output.hasher.finish(), output.size))
             });
             let sent = send(&mut *ingest, &mut packed).await;
             // A thread whose parts nobody takes ends.
