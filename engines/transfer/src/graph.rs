@@ -161,8 +161,8 @@ async fn node(
     } else if missing != Missing::Refuse {
         let remade = missing == Missing::SkipUnlessRemade;
         for child in &children {
-            if !content::exists(store, &child.digest).await?
-                && !(remade && recipes::has(store, &descriptor, &child.digest).await?)
+            if !(content::exists(store, &child.digest).await?
+                || remade && recipes::has(store, &descriptor, &child.digest).await?)
             {
                 let text = format!(
                     "blob {} of manifest {} is missing; pull the image again",

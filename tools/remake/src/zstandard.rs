@@ -39,7 +39,7 @@ impl Settings {
         let (&flags, rest) = header.get(4..)?.split_first()?;
         let is_single = flags & 0x20 != 0;
         // A dictionary is nothing that we have.
-        let rest = rest.get(usize::from(!is_single)..).filter(|_| flags & 3 == 0)?;
+        let rest = rest.get(usize::from(!is_single)..).filter(|_| flags.trailing_zeros() >= 2)?;
         let number = |length: usize| {
             let bytes = rest.get(..length)?;
             Some(bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))

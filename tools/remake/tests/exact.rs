@@ -248,7 +248,7 @@ fn streams_that_nobody_writes() {
     put(&mut bits, 22, 5);
     code(&mut bits, 0, 5);
     code(&mut bits, 0, 7);
-    while bits.len() % 8 != 0 {
+    while !bits.len().is_multiple_of(8) {
         bits.push(true);
     }
     packed

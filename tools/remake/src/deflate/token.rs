@@ -57,7 +57,7 @@ pub(crate) fn length_symbol(length: u16) -> Symbol {
     if over < 8 {
         return Symbol { number: 257 + over as usize, extra: 0, bits: 0 };
     }
-    let bits = 31 - over.leading_zeros() - 2;
+    let bits = over.ilog2() - 2;
     let number = 261 + 4 * bits as usize + (over >> bits & 3) as usize;
     Symbol { number, extra: over & ((1 << bits) - 1), bits }
 }
@@ -68,7 +68,7 @@ pub(crate) fn distance_symbol(distance: u16) -> Symbol {
     if over < 4 {
         return Symbol { number: over as usize, extra: 0, bits: 0 };
     }
-    let bits = 31 - over.leading_zeros() - 1;
+    let bits = over.ilog2() - 1;
     Symbol {
         number: 2 + 2 * bits as usize + (over >> bits & 1) as usize,
         extra: over & ((1 << bits) - 1),
