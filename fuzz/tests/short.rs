@@ -47,6 +47,8 @@ fn every_target_has_a_test_here() {
             "stargz",
             "stargz-footer",
             "fuse",
+            "deflate",
+            "recipe",
             "nri",
             "cdi"
         ]
@@ -121,6 +123,16 @@ fn footers_of_layers() {
 #[test]
 fn requests_of_fuse() {
     holds("fuse");
+}
+
+#[test]
+fn streams_of_gzip() {
+    holds("deflate");
+}
+
+#[test]
+fn recipes_of_layers() {
+    holds("recipe");
 }
 
 #[test]
