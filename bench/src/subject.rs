@@ -20,6 +20,8 @@ pub(crate) struct Subject {
 pub(crate) enum Puller {
     /// berth.
     Berth,
+    /// berth, asked by `ctr`.
+    Foreign,
     /// containerd's transfer service as it comes.
     Defaults,
     /// The same with layers in parts and unpacked at once.
@@ -30,10 +32,10 @@ pub(crate) enum Puller {
 
 impl Puller {
     /// berth first.
-    pub(crate) const ALL: [Self; 4] = [Self::Berth, Self::Defaults, Self::Tuned, Self::Local];
+    pub(crate) const ALL: [Self; 5] = [Self::Berth, Self::Foreign, Self::Defaults, Self::Tuned, Self::Local];
 
     fn kind(self) -> Kind {
-        if self == Self::Berth { Kind::Berth } else { Kind::Containerd }
+        if matches!(self, Self::Berth | Self::Foreign) { Kind::Berth } else { Kind::Containerd }
     }
 
     fn config(self) -> String {

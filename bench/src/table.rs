@@ -69,23 +69,22 @@ impl Table {
     }
 
     /// Writes the table as Markdown: between the marks of a page that has them, else as a page of its own. Rows of
-    /// scenarios that were not measured now stay there, with their day.
+    /// scenarios that were not measured now stay there, with their day and machine.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let old = std::fs::read_to_string(path).unwrap_or_default();
         let mut rows: Vec<String> =
             rows_of(&old).filter(|row| !self.measured(row)).map(str::to_owned).collect();
-        let day = jiff::Timestamp::now().strftime("%Y-%m-%d");
+        let measured = format!("{}, {}", jiff::Timestamp::now().strftime("%Y-%m-%d"), machine::description());
         for row in &self.rows {
             let Row { scenario, figure, unit, berth, containerd, .. } = row;
             let (berth, containerd, ratio) = (berth.text(), containerd.text(), row.ratio());
             rows.push(format!(
-                "| {scenario} | {figure} | {unit} | {berth} | {containerd} | {ratio} | {day} |"
+                "| {scenario} | {figure} | {unit} | {berth} | {containerd} | {ratio} | {measured} |"
             ));
         }
         let mut table = format!(
-            "{BEGIN}\n{}.\n\n| | figure | unit | berth | containerd 2.3.4, runc | times better | day |\n\
+            "{BEGIN}\n| | figure | unit | berth | containerd 2.3.4, runc | times better | measured |\n\
              |---|---|---|---|---|---|---|\n{}\n",
-            machine::description(),
             rows.join("\n")
         );
         table.push_str(END);

@@ -10,6 +10,7 @@ use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_oci::runtime::Spec;
 use berth_registry::{Config, challenges, hosts_of};
+use berth_remake::Tree;
 use berth_stargz::{
     Format, Index as LayerIndex, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL, record,
 };
@@ -168,6 +169,31 @@ pub const TARGETS: &[Target] = &[
         name: "fuse",
         words: &["\u{1}\0\0\0", "\u{f}\0\0\0", "\u{1a}\0\0\0", "\u{2c}\0\0\0", "(\0\0\0", "\0", "name"],
         run: fuse,
+    },
+    Target {
+        name: "deflate",
+        words: &[
+            "\u{1f}\u{0}\u{8}\u{0}",
+            "\u{0}\u{0}",
+            "\u{4}\u{0}",
+            "\u{7f}\u{7f}",
+            "\u{1}\u{0}\u{0}\u{7f}\u{7f}",
+        ],
+        run: deflate,
+    },
+    Target {
+        name: "recipe",
+        words: &[
+            "\u{3}\u{1b}",
+            "\u{3}\u{10}",
+            "\u{2}",
+            "\u{4}\u{0}",
+            "\u{1}\u{4}abcd",
+            "\u{7}\u{4}file",
+            "\u{7f}\u{7f}\u{7f}\u{7f}",
+            "../",
+        ],
+        run: recipe,
     },
     Target {
         name: "nri",
@@ -554,6 +580,36 @@ fn stargz_footer(input: &[u8]) {
             within(position, size);
         }
     }
+}
+
+/// A tree with one file.
+struct One;
+
+impl Tree for One {
+    fn open(&mut self, path: &[u8]) -> std::io::Result<Option<Box<dyn std::io::Read>>> {
+        assert_eq!(berth_archive::clean(path), path, "a path that leads elsewhere");
+        Ok((path == b"file").then(|| Box::new(&b"the bytes of the only file"[..]) as Box<dyn std::io::Read>))
+    }
+}
+
+/// A layer whose recipe can be made is made again by it.
+fn deflate(input: &[u8]) {
+    let mut recipe = Vec::new();
+    if berth_remake::make(input, &mut One, &mut recipe, u64::MAX).is_err() {
+        return;
+    }
+    let mut again = Vec::new();
+    berth_remake::remake(|| Ok(&recipe[..]), &mut One, &mut again).expect("a recipe that was made is good");
+    assert!(again == input, "another layer came of the recipe");
+}
+
+/// A recipe that nobody wrote makes something or is an error. The first two bytes say where its lanes meet.
+fn recipe(input: &[u8]) {
+    let Some((&[low, high], lanes)) = input.split_first_chunk::<2>() else { return };
+    let (archive, compression) =
+        lanes.split_at(lanes.len().min(usize::from(u16::from_le_bytes([low, high]))));
+    let _ = berth_remake::remake_lanes(archive, compression, &mut One, Room::default());
+    let _ = berth_remake::remake(|| Ok(lanes), &mut One, Room::default());
 }
 
 /// A request is read from what is there and from nothing behind it.

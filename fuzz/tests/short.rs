@@ -49,6 +49,8 @@ fn every_target_has_a_test_here() {
             "layer-record",
             "layer-index",
             "fuse",
+            "deflate",
+            "recipe",
             "nri",
             "cdi"
         ]
@@ -133,6 +135,16 @@ fn indexes_of_layers() {
 #[test]
 fn requests_of_fuse() {
     holds("fuse");
+}
+
+#[test]
+fn streams_of_gzip() {
+    holds("deflate");
+}
+
+#[test]
+fn recipes_of_layers() {
+    holds("recipe");
 }
 
 #[test]

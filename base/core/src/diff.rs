@@ -50,3 +50,26 @@ pub trait Differ: Send + Sync {
     /// label `containerd.io/uncompressed`.
     async fn compare(&self, request: CompareRequest) -> Result<Descriptor>;
 }
+
+/// How a comparison asks for the recipe of a layer, or for a layer by its recipe, of a differ that says it can.
+///
+/// A recipe is a blob with which a layer's own blob is made again, to the byte, from the tree that it was unpacked to.
+/// The request's `upper` is that tree with nothing above it.
+///
+/// | media type | labels | what is stored |
+/// |---|---|---|
+/// | [`MEDIA_TYPE`](recipe::MEDIA_TYPE) | [`OF`](recipe::OF) | the recipe of that layer; verified, or an error |
+/// | the layer's | [`OF`](recipe::OF), [`BY`](recipe::BY) | that layer, by that recipe |
+///
+/// A layer of which no recipe can be made, or none that is worth its room, and a tree that is another one now, are
+/// [`FailedPrecondition`](berth_types::ErrorKind::FailedPrecondition).
+pub mod recipe {
+    /// The media type of a recipe.
+    pub const MEDIA_TYPE: &str = "application/vnd.berth.layer.recipe.v1";
+
+    /// The label that names the layer; the recipe has it from then on.
+    pub const OF: &str = "berth.recipe/of";
+
+    /// The label that names the recipe. The layer does not get it.
+    pub const BY: &str = "berth.recipe/by";
+}

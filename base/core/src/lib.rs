@@ -30,7 +30,7 @@ pub use catalog::Catalog;
 pub use containers::Containers;
 pub use content::{BlobReader, CommitRequest, ContentStore, Ingest, IngestRequest, read_blob, write_blob};
 pub use controllers::{CreateSandbox, Endpoint, SandboxController, SandboxInstance, SandboxStatus};
-pub use diff::{ApplyRequest, CompareRequest, Differ};
+pub use diff::{ApplyRequest, CompareRequest, Differ, recipe};
 pub use events::{EventStream, Events};
 pub use images::Images;
 pub use introspection::Introspection;

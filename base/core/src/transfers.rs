@@ -37,7 +37,7 @@ pub enum UnpackedBlobs {
     /// The image keeps them.
     #[default]
     Kept,
-    /// The image does not keep them: containerd's `discard_unpacked_layers`. To be pushed it has to be pulled again.
+    /// The image does not keep them: containerd's `discard_unpacked_layers`. It keeps recipes to make them again.
     LetGo,
 }
 

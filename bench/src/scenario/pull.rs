@@ -68,8 +68,8 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     for case in CASES {
         let reference = format!("{}/bench/{}:1", registry.address(), case.name);
         case.publish(&reference)?;
-        let mut times: [Samples; 4] = Default::default();
-        let mut peaks: [Samples; 4] = Default::default();
+        let mut times: [Samples; 5] = Default::default();
+        let mut peaks: [Samples; 5] = Default::default();
         for _ in 0..rounds.div_ceil(5) {
             for (at, puller) in Puller::ALL.into_iter().enumerate() {
                 let subject = Subject::puller(puller)?;
@@ -84,11 +84,12 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-fn add(table: &mut Table, case: &Case, times: [Samples; 4], peaks: [Samples; 4]) {
-    let [own, defaults, tuned, local] = times;
-    let [peak, other, ..] = peaks;
+fn add(table: &mut Table, case: &Case, times: [Samples; 5], peaks: [Samples; 5]) {
+    let [own, foreign, defaults, tuned, local] = times;
+    let [peak, _, other, ..] = peaks;
     let Case { name, title, .. } = *case;
-    table.add((name, title, "ms"), Better::Less, [own.clone(), defaults]);
+    table.add((name, title, "ms"), Better::Less, [own.clone(), defaults.clone()]);
+    table.add((name, "by ctr pull on both", "ms"), Better::Less, [foreign, defaults]);
     table.add((name, "beside containerd tuned", "ms"), Better::Less, [own.clone(), tuned]);
     table.add((name, "beside ctr pull --local", "ms"), Better::Less, [own, local]);
     table.add((name, "the daemon's memory at its peak", "KiB"), Better::Less, [peak, other]);

@@ -314,7 +314,7 @@ fn differ_records(differs: &Differs) -> Vec<berth_types::PluginInfo> {
         let mut record = ready("io.containerd.differ.v1", &id, &["io.containerd.metadata.v1"]);
         record.platforms = vec![berth_oci::image::host_platform()];
         if differs.are_own() {
-            record.capabilities = vec![berth_diff::ARRIVING.to_owned()];
+            record.capabilities = vec![berth_diff::ARRIVING.to_owned(), berth_diff::RECIPES.to_owned()];
         }
         record.exports.extend(address.map(|address| ("address".to_owned(), address)));
         records.push(record);

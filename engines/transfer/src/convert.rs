@@ -12,10 +12,11 @@ use berth_oci::image::{Document, ImageConfig, Index, Manifest, media};
 use berth_stargz::{Format, Making, annotation};
 use berth_types::{Descriptor, Digest, Error, Image, ImageName, Labels, Result};
 
-use crate::graph::{self, CONFIG_LIMIT};
+use crate::graph::{self, CONFIG_LIMIT, Node};
 use crate::hold::{Hold, unique};
 use crate::image::publish;
 use crate::platforms::Platforms;
+use crate::recipes;
 use crate::recompress::{recompress, with_table};
 use crate::{Limits, content};
 
@@ -61,7 +62,8 @@ pub async fn convert(
     let hold = Hold::begin(catalog, scope).await?;
     let converted = async {
         let store = catalog.content(hold.scope());
-        let mut work = Work { store: &*store, conversion, done: HashMap::new() };
+        let mut work =
+            Work { catalog, scope: hold.scope(), store: &*store, conversion, done: HashMap::new() };
         let target = work.document(&source.target).await?;
         let record = Image { labels: source.labels.clone(), ..Image::new(to.clone(), target) };
         publish(&*catalog.images(hold.scope()), record).await
@@ -71,6 +73,8 @@ pub async fn convert(
 }
 
 struct Work<'a> {
+    catalog: &'a dyn Catalog,
+    scope: &'a Scope,
     store: &'a dyn ContentStore,
     conversion: &'a Conversion,
     /// Layers that several images share are converted once.
@@ -120,6 +124,8 @@ impl Work<'_> {
     }
 
     async fn manifest(&mut self, target: &Descriptor, mut manifest: Manifest) -> Result<Descriptor> {
+        let node = Node { descriptor: target.clone(), children: manifest.layers.clone() };
+        recipes::restore(self.catalog, self.scope, &[node]).await?;
         let config = content::document(self.store, &manifest.config, CONFIG_LIMIT).await?;
         let diff_ids = serde_json::from_slice::<ImageConfig>(&config).map(|config| config.rootfs.diff_ids);
         let mut diff_ids = diff_ids.unwrap_or_default();

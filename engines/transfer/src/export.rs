@@ -12,12 +12,13 @@ use berth_types::{Descriptor, Digest, Error, ErrorKind, ImageName, ImageRef, Res
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::graph::{Limits, Missing, is_document, walk};
+use crate::graph::{Limits, Missing, Node, is_document, walk};
 use crate::hold::Hold;
 use crate::image::load;
 use crate::import::annotate;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reporter, State};
+use crate::recipes;
 use crate::tar::{CHUNK, Sink};
 
 /// The distribution sources of a blob, which go along as annotations.
@@ -79,6 +80,7 @@ async fn export_held<W: Write + Send + 'static>(
 ) -> Result<W> {
     let store = catalog.content(scope);
     let plan = plan(&*store, request).await?;
+    recipes::restore(catalog, scope, &plan.nodes).await?;
     let mut sink = Sink::start(output)?;
     file(&mut sink, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(), 0o444).await?;
     file(&mut sink, "index.json", json(&plan.index)?, 0o644).await?;
@@ -99,11 +101,12 @@ struct Plan {
     index: Index,
     docker: Vec<Saved>,
     blobs: Vec<Descriptor>,
+    nodes: Vec<Node>,
     algorithms: Vec<&'static str>,
 }
 
 async fn plan(store: &dyn ContentStore, request: &Exported) -> Result<Plan> {
-    let mut manifests = Vec::new();
+    let (mut manifests, mut nodes) = (Vec::new(), Vec::new());
     let mut blobs: BTreeMap<Digest, Descriptor> = BTreeMap::new();
     let mut docker: BTreeMap<Digest, Saved> = BTreeMap::new();
     let mut walked = HashSet::new();
@@ -116,7 +119,9 @@ async fn plan(store: &dyn ContentStore, request: &Exported) -> Result<Plan> {
         }
         if walked.insert(target.digest.clone()) {
             let limits = Limits::default();
-            for node in walk(store, target, &request.platforms, Missing::Skip, limits).await? {
+            let found = walk(store, target, &request.platforms, Missing::SkipUnlessRemade, limits).await?;
+            nodes.extend(found.iter().cloned());
+            for node in found {
                 let parts = std::iter::once(node.descriptor).chain(node.children);
                 let parts = parts.filter(|part| {
                     !request.without.foreign_layers || !media::is_foreign_layer(&part.media_type)
@@ -149,6 +154,7 @@ async fn plan(store: &dyn ContentStore, request: &Exported) -> Result<Plan> {
         index,
         docker: docker.into_values().collect(),
         blobs: blobs.into_values().collect(),
+        nodes,
         algorithms,
     })
 }

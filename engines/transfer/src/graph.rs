@@ -8,6 +8,7 @@ use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result};
 
 use crate::content;
 use crate::platforms::Platforms;
+use crate::recipes;
 
 /// Bounds of what a graph may ask for.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,8 @@ pub(crate) enum Missing {
     Refuse,
     /// A manifest of which something is missing is passed over, as long as another one is whole.
     Skip,
+    /// The same, but a layer whose recipe is there can be made again.
+    SkipUnlessRemade,
 }
 
 /// Reads the graph below `root`, every document once, parents before children.
@@ -117,7 +120,7 @@ pub(crate) async fn walk(
                     next.extend(documents.cloned());
                     nodes.push(node);
                 }
-                Err(error) if missing == Missing::Skip && !top && error.kind() == ErrorKind::NotFound => {
+                Err(error) if missing != Missing::Refuse && !top && error.kind() == ErrorKind::NotFound => {
                     skipped.get_or_insert(error);
                 }
                 Err(error) => return Err(error),
@@ -155,9 +158,12 @@ async fn node(
     let mut children = children(document);
     if is_index {
         children = selected(&descriptor, children, platforms)?;
-    } else if missing == Missing::Skip {
+    } else if missing != Missing::Refuse {
+        let remade = missing == Missing::SkipUnlessRemade;
         for child in &children {
-            if !content::exists(store, &child.digest).await? {
+            if !(content::exists(store, &child.digest).await?
+                || remade && recipes::has(store, &descriptor, &child.digest).await?)
+            {
                 let text = format!(
                     "blob {} of manifest {} is missing; pull the image again",
                     child.digest, descriptor.digest

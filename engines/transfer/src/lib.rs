@@ -22,6 +22,7 @@ mod platforms;
 mod progress;
 mod pull;
 mod push;
+mod recipes;
 mod recompress;
 mod service;
 mod tar;

@@ -32,6 +32,7 @@ use crate::hold::{Hold, Rest};
 use crate::image::publish;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
+use crate::recipes::{self, LetGo};
 use crate::tar::CHUNK;
 use crate::unpack::{Arrival, Arrivals, Unpack, Unpacked, arriving, offer, wants_labels};
 use crate::verify::Verifiers;
@@ -123,6 +124,8 @@ pub struct Pulled {
     pub changed: bool,
     /// The snapshots, if they were asked for.
     pub unpacked: Option<Unpacked>,
+    /// Layers whose blobs were to be let go and are kept, and why.
+    pub kept: Vec<(Digest, String)>,
 }
 
 /// Pulls an image, publishes it and unpacks it. Content that is here is not fetched again.
@@ -193,10 +196,16 @@ async fn pull_held(
     let fetching = async {
         // What has not come when this ends will not come.
         let arrivals = arrivals;
-        fetch.blobs(&blobs, &arrivals).await?;
-        fetch.link(&nodes).await
+        fetch.blobs(&blobs, &arrivals).await
     };
     let unpacked = both(fetching, unpacking).await?;
+    let let_go = match (&unpacked, &unpack) {
+        (Some(unpacked), Some(unpack)) if request.blobs == UnpackedBlobs::LetGo => {
+            recipes::make(catalog, scope, &unpacked.image, &unpack.snapshotter).await?
+        }
+        _ => LetGo::default(),
+    };
+    fetch.link(&nodes, &let_go).await?;
     let images = catalog.images(scope);
     let before = match images.image(&name).await {
         Ok(image) => Some(image.target.digest),
@@ -205,7 +214,7 @@ async fn pull_held(
     };
     let record = Image { labels: request.labels.clone(), ..Image::new(name, target.clone()) };
     let image = publish(&*images, record).await?;
-    Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked })
+    Ok(Pulled { changed: before.as_ref() != Some(&target.digest), image, unpacked, kept: let_go.kept })
 }
 
 /// The layers that need not be fetched: they are unpacked, and their blobs are not to be kept.
@@ -309,19 +318,22 @@ impl Fetch<'_> {
         }
     }
 
-    /// Lets each document keep its children, but for layers that are not to be kept.
-    async fn link(&self, nodes: &[Node]) -> Result<()> {
-        let lets_go = self.request.unpack.is_some() && self.request.blobs == UnpackedBlobs::LetGo;
+    /// Lets each document keep its children; in place of layers that are let go, their recipes.
+    async fn link(&self, nodes: &[Node], let_go: &LetGo) -> Result<()> {
         for (descriptor, children) in nodes.iter().rev() {
             let mut labels = graph::gc_labels(children);
             if labels.is_empty() {
                 continue;
             }
-            let mask = FieldMask::new(labels.keys().map(|key| format!("labels.{key}")));
-            if lets_go {
-                let layers = children.iter().filter(|child| media::is_layer(&child.media_type));
-                let layers: HashSet<&str> = layers.map(|layer| layer.digest.as_str()).collect();
-                labels.retain(|_, value| !layers.contains(value.as_str()));
+            let layers = || children.iter().filter(|child| media::is_layer(&child.media_type));
+            let keys = labels.keys().cloned().chain(layers().map(|layer| recipes::label(&layer.digest)));
+            let mask = FieldMask::new(keys.map(|key| format!("labels.{key}")));
+            for layer in layers() {
+                if let Some(recipe) = let_go.layers.get(&layer.digest) {
+                    labels.retain(|_, value| value.as_str() != layer.digest.as_str());
+                    let recipe = recipe.as_ref();
+                    labels.extend(recipe.map(|recipe| (recipes::label(&layer.digest), recipe.to_string())));
+                }
             }
             // What the mask names and the labels do not have goes.
             self.store.update(&descriptor.digest, labels, &mask).await?;

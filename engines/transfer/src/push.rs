@@ -18,6 +18,7 @@ use crate::image::load;
 use crate::platforms::Platforms;
 use crate::progress::{Object, Reported, Reporter, State};
 use crate::pull::SOURCE;
+use crate::recipes::{self, Remakable};
 
 /// How to push.
 #[derive(Clone, Debug)]
@@ -68,11 +69,13 @@ async fn push_held(
         Some(platform) => load(&*store, &request.target, platform).await?.descriptor,
         None => request.target.clone(),
     };
-    Work { store: &*store, repository, request }.all(&root).await?;
+    Work { catalog, scope, store: &*store, repository, request }.all(&root).await?;
     Ok(root)
 }
 
 struct Work<'a> {
+    catalog: &'a dyn Catalog,
+    scope: &'a Scope,
     store: &'a dyn ContentStore,
     repository: &'a Repository,
     request: &'a Push,
@@ -92,9 +95,10 @@ impl Work<'_> {
         for blob in &blobs {
             self.report(blob).at(State::Waiting, 0);
         }
+        let remakable = recipes::find(self.catalog, self.scope, &nodes).await?;
         let mut sends = Vec::with_capacity(blobs.len());
         for blob in blobs {
-            sends.push(self.blob(blob).boxed());
+            sends.push(self.blob(blob, remakable.get(&blob.digest)).boxed());
         }
         futures::stream::iter(sends)
             .buffer_unordered(self.request.parallel.max(1))
@@ -117,8 +121,15 @@ impl Work<'_> {
         self.request.progress.object(descriptor.digest.as_str(), kind, descriptor.size)
     }
 
-    async fn blob(&self, descriptor: &Descriptor) -> Result<()> {
+    async fn blob(&self, descriptor: &Descriptor, remakable: Option<&Remakable>) -> Result<()> {
         let report = self.report(descriptor);
+        if let Some(remakable) = remakable {
+            if self.repository.has_blob(&descriptor.digest).await? {
+                report.whole(State::Exists);
+                return Ok(());
+            }
+            remakable.remake().await?;
+        }
         let info =
             self.store.info(&descriptor.digest).await.map_err(|error| incomplete(error, descriptor))?;
         let sized = Descriptor { size: info.size, ..descriptor.clone() };

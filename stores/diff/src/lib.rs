@@ -10,12 +10,16 @@
 //! is an overlay right above the lower one, else both trees side by side. The same trees give the same
 //! bytes.
 //!
+//! A comparison can also ask for the recipe of a layer, with which its blob is made again from the tree, or for that blob
+//! ([`berth_core::recipe`]).
+//!
 //! Nothing is ever executed or loaded from a tree, and nobody else sees a mount that is made here.
 
 mod apply;
 mod compare;
 mod mounted;
 mod processor;
+mod recipe;
 mod source;
 mod walking;
 mod xattr;
@@ -24,4 +28,5 @@ mod xattr;
 mod tests;
 
 pub use processor::Processor;
+pub use recipe::RECIPES;
 pub use walking::{ARRIVING, Walking};

@@ -22,6 +22,7 @@ mod erofs;
 mod hostile;
 mod order;
 mod overlay;
+mod recipe;
 mod stack;
 
 /// A differ over blobs in memory.

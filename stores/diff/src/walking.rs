@@ -14,6 +14,7 @@ use crate::apply::{self, Layer};
 use crate::compare;
 use crate::mounted;
 use crate::processor::{self, Processor};
+use crate::recipe::{self, Wish};
 use crate::source::{Source, Wanted};
 
 /// The capability of a daemon's differ: it applies layers as they come.
@@ -66,7 +67,10 @@ impl Differ for Walking {
     }
 
     async fn compare(&self, request: CompareRequest) -> Result<Descriptor> {
-        compare::compare(&*self.content, request).await
+        match Wish::of(&request)? {
+            Some(wish) => recipe::grant(&*self.content, request, wish).await,
+            None => compare::compare(&*self.content, request).await,
+        }
     }
 }
 

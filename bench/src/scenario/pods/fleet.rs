@@ -19,9 +19,9 @@ pub(crate) fn run(rounds: usize, table: &mut Table) -> Result<()> {
     for (networks, how) in NETWORKS {
         for ((way, _), [starts, removals]) in WAYS.into_iter().zip(side_by_side(rounds, networks)?) {
             let what = format!("{SIZE} pods started {way}, {how}");
-            table.add(("pods", &what, "ms"), Better::Less, starts);
+            table.add(("pod-fleet", &what, "ms"), Better::Less, starts);
             let what = format!("{SIZE} pods removed {way}, {how}");
-            table.add(("pods", &what, "ms"), Better::Less, removals);
+            table.add(("pod-fleet", &what, "ms"), Better::Less, removals);
         }
     }
     Ok(())

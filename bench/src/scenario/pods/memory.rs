@@ -39,7 +39,7 @@ pub(crate) fn run(_rounds: usize, table: &mut Table) -> Result<()> {
         "per running pod (shim and pause process), proportional",
     ];
     for (what, row) in what.into_iter().zip(rows) {
-        table.add(("pods", what, "KiB"), Better::Less, row);
+        table.add(("pod-memory", what, "KiB"), Better::Less, row);
     }
     Ok(())
 }

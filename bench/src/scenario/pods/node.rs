@@ -16,6 +16,9 @@ use crate::subject;
 /// What containerd makes a pod's own container of.
 const PAUSE: &str = "berth.test/pause:1";
 
+/// The cgroup above those of the pods.
+const CGROUP: &str = "berth-bench-pods";
+
 /// A client of a daemon.
 pub(super) type Client = RuntimeServiceClient<Channel>;
 
@@ -35,6 +38,17 @@ pub(super) struct Node {
     pub(super) daemon: Daemon,
     /// The description of the network, and its addresses.
     _network: Scratch,
+    /// Comes after the daemon, whose end is the end of the pods.
+    _cgroups: Cgroups,
+}
+
+/// A kubelet removes the cgroups that it has named, so who stands in for one does.
+struct Cgroups;
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        testkit::cgroups::remove_tagged(CGROUP);
+    }
 }
 
 /// A pod with one container, which runs.
@@ -93,7 +107,7 @@ impl Node {
             let ctr = daemon.ctr()?.args(["--namespace", "k8s.io", "images", "import", "--local"]);
             ctr.arg(archive).ok();
         }
-        Ok(Self { daemon, _network: folder })
+        Ok(Self { daemon, _network: folder, _cgroups: Cgroups })
     }
 
     /// A client with a connection of its own.
@@ -132,7 +146,7 @@ fn sandbox(number: usize) -> proto::PodSandboxConfig {
         }),
         hostname: "bench".to_owned(),
         linux: Some(proto::LinuxPodSandboxConfig {
-            cgroup_parent: format!("/berth-bench-pods/{number}"),
+            cgroup_parent: format!("/{CGROUP}/{number}"),
             security_context: Some(proto::LinuxSandboxSecurityContext {
                 namespace_options: Some(own_processes()),
                 ..Default::default()

@@ -30,9 +30,9 @@ pub(crate) fn run(rounds: usize, table: &mut Table) -> Result<()> {
         rates[side].push(done as f64 / took.as_secs_f64());
         seconds[side].push(used.as_secs_f64() / took.as_secs_f64() * MINUTE.as_secs_f64());
     }
-    table.add(("pods", "exec probe, processors' time of each", "ms"), Better::Less, costs);
-    table.add(("pods", "exec probes answered of 100 a second", "1/s"), Better::More, rates);
-    table.add(("pods", "processors' time of a minute of these", "s"), Better::Less, seconds);
+    table.add(("pod-probes", "exec probe, processors' time of each", "ms"), Better::Less, costs);
+    table.add(("pod-probes", "exec probes answered of 100 a second", "1/s"), Better::More, rates);
+    table.add(("pod-probes", "processors' time of a minute of these", "s"), Better::Less, seconds);
     Ok(())
 }
 

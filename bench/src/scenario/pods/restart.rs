@@ -42,9 +42,9 @@ pub(crate) fn run(rounds: usize, table: &mut Table) -> Result<()> {
         }
     }
     let what = format!("node restart with {SIZE} pods, first answer");
-    table.add(("pods", &what, "ms"), Better::Less, answers);
+    table.add(("pod-restart", &what, "ms"), Better::Less, answers);
     let what = format!("node restart with {SIZE} pods, all of them ready");
-    table.add(("pods", &what, "ms"), Better::Less, wholes);
+    table.add(("pod-restart", &what, "ms"), Better::Less, wholes);
     for (node, pods) in nodes.iter().zip(pods) {
         runtime.block_on(fleet::remove(node, pods, ABREAST))?;
     }

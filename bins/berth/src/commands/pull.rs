@@ -41,6 +41,9 @@ impl Pull {
             blobs: if self.discard { UnpackedBlobs::LetGo } else { UnpackedBlobs::Kept },
         };
         let pulled = pull(context, &reference, wanted, self.quiet).await?;
+        for (layer, why) in &pulled.kept {
+            eprintln!("layer {layer} is kept compressed: {why}");
+        }
         if !self.quiet {
             let tag = reference.tag().map_or_else(String::new, |tag| format!("{tag}: "));
             if reference.tag().is_some() && !self.image.contains(['@']) && reference.tag() == Some("latest") {

@@ -26,12 +26,15 @@ use berth_types::{Descriptor, Digest, Error, ErrorKind, Labels, Result, Snapshot
 pub(crate) use self::arrivals::{Arrival, Arrivals, Waiting};
 pub(crate) use self::remote::{offer, wants_labels};
 use self::work::Work;
+pub(crate) use self::work::can_differ;
 use crate::content;
 use crate::hold::Hold;
 use crate::image::{Loaded, load};
 use crate::progress::Reporter;
+use crate::recipes;
 
-const GC_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
+/// The label by which a configuration keeps a snapshot, followed by the snapshotter.
+pub(crate) const GC_SNAPSHOT: &str = "containerd.io/gc.ref.snapshot.";
 
 /// What to unpack where.
 #[derive(Clone, Debug)]
@@ -81,6 +84,10 @@ pub(crate) async fn arriving(
     let work = Work::open(catalog, hold.scope(), request, waiting).await;
     let done = async {
         let work = work?;
+        if !waiting.is_needed() {
+            // For another snapshotter than the one that has the files.
+            recipes::restore_image(catalog, hold.scope(), &image).await?;
+        }
         work.all(&layers).await?;
         // The image's configuration keeps the snapshot from now on.
         let label = Labels::from([(gc_label(&request.snapshotter), top.to_string())]);
@@ -122,7 +129,8 @@ fn layers(image: &Loaded) -> Result<Vec<Layer>> {
         .collect()
 }
 
-async fn exists(snapshots: &dyn Snapshotter, key: &SnapshotKey) -> Result<bool> {
+/// Whether a snapshot is there.
+pub(crate) async fn exists(snapshots: &dyn Snapshotter, key: &SnapshotKey) -> Result<bool> {
     match snapshots.stat(key).await {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),

@@ -60,7 +60,7 @@ impl<'a> Work<'a> {
             progress: &request.progress,
             waiting,
             apart: has(catalog, &snapshotter, APART).await,
-            follows: waiting.is_needed() && has(catalog, DIFFERS, ARRIVING).await,
+            follows: waiting.is_needed() && can_differ(catalog, ARRIVING).await,
         })
     }
 
@@ -272,6 +272,11 @@ pub(super) fn below(layers: &[Layer], at: usize) -> Option<SnapshotKey> {
 /// The label by which a remote snapshotter knows what is meant.
 pub(super) fn reference(layer: &Layer) -> Labels {
     Labels::from([(SNAPSHOT_REF.to_owned(), layer.chain.to_string())])
+}
+
+/// Whether every differ has the capability.
+pub(crate) async fn can_differ(catalog: &dyn Catalog, capability: &str) -> bool {
+    has(catalog, DIFFERS, capability).await
 }
 
 /// Whether every plugin that the filter finds has the capability. A daemon that does not say so is taken to be unable.

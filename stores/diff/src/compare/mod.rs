@@ -24,13 +24,14 @@ use tokio::sync::mpsc;
 
 use crate::mounted::{self, Overlay, bound};
 use layer::Layer;
+pub(crate) use stream::Parts;
 use stream::{Packed, Plain};
 
 /// The label that tells a layer's diff id.
 const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 
 /// Parts on their way to the ingest.
-const DEPTH: usize = 4;
+pub(crate) const DEPTH: usize = 4;
 
 /// Compares two trees and stores the layer.
 pub(crate) async fn compare(content: &dyn ContentStore, request: CompareRequest) -> Result<Descriptor> {
@@ -90,7 +91,7 @@ async fn write(ingest: &mut dyn Ingest, trees: Trees, compression: Compression) 
     packed.map_err(|error| Error::io("cannot compress the layer", error))
 }
 
-async fn send(ingest: &mut dyn Ingest, parts: &mut mpsc::Receiver<Bytes>) -> Result<()> {
+pub(crate) async fn send(ingest: &mut dyn Ingest, parts: &mut mpsc::Receiver<Bytes>) -> Result<()> {
     let mut offset = 0;
     while let Some(part) = parts.recv().await {
         let length = part.len() as u64;
@@ -129,7 +130,7 @@ async fn label(content: &dyn ContentStore, digest: &Digest, labels: Labels) -> R
     Ok(())
 }
 
-fn fresh_reference() -> Result<IngestRef> {
+pub(crate) fn fresh_reference() -> Result<IngestRef> {
     use std::hash::BuildHasher;
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let random = std::hash::RandomState::new().hash_one(now);

@@ -60,8 +60,7 @@ pub(super) fn pack(
     compression: Compression,
 ) -> io::Result<Packed> {
     let mut plain = Hasher::default();
-    let parts = Parts { part: Vec::with_capacity(CHUNK), to: parts };
-    let mut encoder = Encoder::new(DigestWriter::new(parts), compression)?;
+    let mut encoder = Encoder::new(DigestWriter::new(Parts::new(parts)), compression)?;
     for chunk in chunks {
         plain.update(&chunk);
         encoder.write_all(&chunk)?;
@@ -71,9 +70,16 @@ pub(super) fn pack(
     Ok(Packed { diff_id: plain.finish(), digest, size })
 }
 
-struct Parts {
+/// Bytes on their way to an ingest. They are complete only when [`Write::flush`] was called.
+pub(crate) struct Parts {
     part: Vec<u8>,
     to: mpsc::Sender<Bytes>,
+}
+
+impl Parts {
+    pub(crate) fn new(to: mpsc::Sender<Bytes>) -> Self {
+        Self { part: Vec::with_capacity(CHUNK), to }
+    }
 }
 
 impl Write for Parts {
