@@ -8,6 +8,7 @@
 //! There is no coverage to guide it: that needs a compiler of its own. The seeds and the words of each format stand
 //! in for it.
 
+mod layers;
 mod mutants;
 mod targets;
 

@@ -10,12 +10,12 @@ use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
 use berth_oci::runtime::Spec;
 use berth_registry::{Config, challenges, hosts_of};
-use berth_remake::Tree;
-use berth_stargz::{Format, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL};
 use berth_streaming::spdy::frame::{Decoder, Frame};
 use berth_streaming::websocket::frame as websocket_frame;
 use berth_types::ImageRef;
 use prost::Message as _;
+
+use crate::layers;
 
 /// One parser.
 #[derive(Clone, Copy, Debug)]
@@ -142,13 +142,27 @@ pub const TARGETS: &[Target] = &[
             "},{",
             "\"chunkType\":\"zeros\"",
         ],
-        run: stargz,
+        run: layers::stargz,
     },
     Target {
         name: "stargz-footer",
         words: &["STARGZ", "GNUlInUx", "GnUlInUx", "P*M\u{18}", "@\0\0\0", "\u{7f}\u{7f}\u{7f}\u{7f}"],
-        run: stargz_footer,
+        run: layers::stargz_footer,
     },
+    Target {
+        name: "layer-record",
+        words: &[
+            "ustar",
+            "\u{1f}\u{8b}\u{8}",
+            "(\u{b5}/\u{fd}",
+            ".wh.",
+            "stargz.index.json",
+            "\0\0\0\0",
+            "0000644",
+        ],
+        run: layers::layer_record,
+    },
+    Target { name: "layer-index", words: JSON, run: layers::layer_index },
     Target {
         name: "fuse",
         words: &["\u{1}\0\0\0", "\u{f}\0\0\0", "\u{1a}\0\0\0", "\u{2c}\0\0\0", "(\0\0\0", "\0", "name"],
@@ -163,7 +177,7 @@ pub const TARGETS: &[Target] = &[
             "\u{7f}\u{7f}",
             "\u{1}\u{0}\u{0}\u{7f}\u{7f}",
         ],
-        run: deflate,
+        run: layers::deflate,
     },
     Target {
         name: "recipe",
@@ -177,7 +191,7 @@ pub const TARGETS: &[Target] = &[
             "\u{7f}\u{7f}\u{7f}\u{7f}",
             "../",
         ],
-        run: recipe,
+        run: layers::recipe,
     },
     Target {
         name: "nri",
@@ -303,7 +317,7 @@ fn tar(input: &[u8]) {
 
 /// Takes as much as a layer of this size may need, so that what claims more is an error.
 #[derive(Default)]
-struct Room(std::io::Cursor<Vec<u8>>);
+pub(crate) struct Room(std::io::Cursor<Vec<u8>>);
 
 impl Room {
     const BYTES: u64 = 64 << 20;
@@ -469,92 +483,6 @@ fn cdi(input: &[u8]) {
         assert!(process.env.iter().all(|pair| pair.contains('=')), "an environment without a value");
         assert!(spec.mounts.iter().all(|mount| !mount.destination.is_empty()), "a mount nowhere");
     }
-}
-
-/// A table makes a tree in which every file is found from the root, each is made of chunks without a gap, and each
-/// chunk lies in its blob.
-fn stargz(input: &[u8]) {
-    const END: u64 = 1 << 20;
-    let position = Position { format: Format::Zstd, table: END..END + input.len() as u64, payload_end: END };
-    let digest = berth_archive::Hasher::digest(input);
-    // What is not compressed is read as it is.
-    let Ok(layer) = Stargz::read_compressed(&position, input, &digest) else { return };
-    let mut pending = vec![ROOT];
-    let mut names = 0;
-    while let Some(id) = pending.pop() {
-        let node = layer.node(id).expect("a number in a directory is a file");
-        let mut end = 0;
-        for chunk in layer.chunks(node) {
-            assert_eq!(chunk.offset, end, "chunks follow one another");
-            end = chunk.end();
-            if let Some(stored) = &chunk.stored {
-                assert!(stored.range.start < stored.range.end && stored.range.end <= END);
-            }
-        }
-        match &node.kind {
-            NodeKind::File { size, .. } => assert_eq!(end, *size, "chunks are the whole file"),
-            NodeKind::Directory { children, .. } => {
-                assert!(children.is_sorted_by(|one, other| one.0 < other.0), "names are in order, each once");
-                for (name, child) in children {
-                    assert!(!name.is_empty() && !name.contains(&b'/') && **name != *b"." && **name != *b"..");
-                    assert_eq!(layer.child(node, name), Some(*child));
-                    names += 1;
-                    if matches!(layer.node(*child).expect("it is a file").kind, NodeKind::Directory { .. }) {
-                        pending.push(*child);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    assert!(names <= layer.nodes() + input.len(), "no directory is in itself");
-}
-
-/// What a footer or an annotation says lies within the blob.
-fn stargz_footer(input: &[u8]) {
-    let within = |position: Position, size: u64| {
-        assert!(position.table.start < position.table.end && position.table.end <= size);
-        assert!(position.payload_end <= position.table.start);
-    };
-    for size in [input.len() as u64, 1 << 20, u64::MAX] {
-        let tail = &input[input.len().saturating_sub(TAIL as usize)..];
-        if let Ok(position) = Position::from_tail(tail, size) {
-            within(position, size);
-        }
-        if let Ok(position) = Position::from_annotation(&String::from_utf8_lossy(input), size) {
-            within(position, size);
-        }
-    }
-}
-
-/// A tree with one file.
-struct One;
-
-impl Tree for One {
-    fn open(&mut self, path: &[u8]) -> std::io::Result<Option<Box<dyn std::io::Read>>> {
-        assert_eq!(berth_archive::clean(path), path, "a path that leads elsewhere");
-        Ok((path == b"file").then(|| Box::new(&b"the bytes of the only file"[..]) as Box<dyn std::io::Read>))
-    }
-}
-
-/// A layer whose recipe can be made is made again by it.
-fn deflate(input: &[u8]) {
-    let mut recipe = Vec::new();
-    if berth_remake::make(input, &mut One, &mut recipe, u64::MAX).is_err() {
-        return;
-    }
-    let mut again = Vec::new();
-    berth_remake::remake(|| Ok(&recipe[..]), &mut One, &mut again).expect("a recipe that was made is good");
-    assert!(again == input, "another layer came of the recipe");
-}
-
-/// A recipe that nobody wrote makes something or is an error. The first two bytes say where its lanes meet.
-fn recipe(input: &[u8]) {
-    let Some((&[low, high], lanes)) = input.split_first_chunk::<2>() else { return };
-    let (archive, compression) =
-        lanes.split_at(lanes.len().min(usize::from(u16::from_le_bytes([low, high]))));
-    let _ = berth_remake::remake_lanes(archive, compression, &mut One, Room::default());
-    let _ = berth_remake::remake(|| Ok(lanes), &mut One, Room::default());
 }
 
 /// A request is read from what is there and from nothing behind it.

@@ -46,6 +46,8 @@ fn every_target_has_a_test_here() {
             "websocket",
             "stargz",
             "stargz-footer",
+            "layer-record",
+            "layer-index",
             "fuse",
             "deflate",
             "recipe",
@@ -118,6 +120,16 @@ fn tables_of_layers() {
 #[test]
 fn footers_of_layers() {
     holds("stargz-footer");
+}
+
+#[test]
+fn layers_without_tables() {
+    holds("layer-record");
+}
+
+#[test]
+fn indexes_of_layers() {
+    holds("layer-index");
 }
 
 #[test]

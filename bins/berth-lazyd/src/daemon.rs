@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::keeper;
+use crate::status::Status;
 
 /// Serves until somebody asks it to stop (SIGTERM, SIGINT). On SIGUSR1 it tells the log how the layers do.
 pub(crate) async fn serve(config: Config) -> Result<()> {
@@ -28,6 +29,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let lazy = Arc::new(lazy);
     let socket = Socket::bind(&config.address, Owner::default())?;
     tracing::info!(address = %config.address.display(), "serving");
+    let status = Status::listen(&config.address)?;
     let snapshotter: Arc<dyn Snapshotter> = lazy.clone();
     let stop = async move {
         loop {
@@ -35,6 +37,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = user.recv() => report(&lazy),
+                () = status.answer(&lazy) => {}
             }
         }
     };
@@ -44,9 +47,9 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 fn report(lazy: &Lazy) {
     let CacheFigures { bytes, chunks, limit, evicted, damaged } = lazy.cache();
     tracing::info!(bytes, chunks, limit, evicted, damaged, "the cache");
-    for LayerStatus { layer, point, figures } in lazy.layers() {
+    for LayerStatus { layer, point, bytes, local, figures } in lazy.layers() {
         let LayerFigures { fetched, hits, misses, failures } = figures;
         let point = point.display();
-        tracing::info!(%layer, %point, fetched, hits, misses, failures, "a layer");
+        tracing::info!(%layer, %point, bytes, local, fetched, hits, misses, failures, "a layer");
     }
 }

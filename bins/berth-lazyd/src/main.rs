@@ -7,6 +7,7 @@
 mod config;
 mod daemon;
 mod keeper;
+mod status;
 
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;

@@ -197,6 +197,9 @@ pub(crate) enum Command {
     /// Snapshots
     #[command(subcommand)]
     Snapshot(snapshot::Snapshot),
+    /// Layers of berth-lazyd, which are used before they have arrived
+    #[command(subcommand)]
+    Lazy(lazy::Lazy),
     /// Write a script that completes commands in a shell
     Completion(completion::Completion),
     /// The low-level runtime, with runc's commands

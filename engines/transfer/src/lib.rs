@@ -29,7 +29,7 @@ mod tar;
 mod unpack;
 mod verify;
 
-pub use convert::convert;
+pub use convert::{Conversion, Layers, Types, convert};
 pub use export::{Exported, Without, export};
 pub use graph::Limits;
 pub use image::{

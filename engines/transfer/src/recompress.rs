@@ -1,9 +1,12 @@
-//! A layer in another compression: the same tar, byte by byte.
+//! A layer made anew: in another compression, the same tar byte by byte, or with a table of contents.
 
+use std::fs::File;
 use std::io::{self, BufReader, Read, Write};
+use std::path::PathBuf;
 
 use berth_archive::{Compression, Decoder, DigestReader, Encoder, Hasher, Limits};
 use berth_core::{BlobReader, CommitRequest, ContentStore, Ingest, IngestRequest};
+use berth_stargz::Making;
 use berth_types::{Algorithm, Digest, Error, ErrorKind, IngestRef, Labels, Result};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -14,8 +17,26 @@ use crate::tar::CHUNK;
 /// Parts on their way into the thread and out of it.
 const DEPTH: usize = 4;
 
-/// Stores a layer in another compression, through an ingest that nobody else has; answers its digest and size. It is
-/// read, converted and written at the same time, with a few parts in memory. One that does not hold `diff_id` is
+/// What became of a layer.
+pub(crate) struct Remade<T> {
+    /// Of the new blob.
+    pub(crate) digest: Digest,
+    /// Of the new blob.
+    pub(crate) size: u64,
+    /// Of the tar in it.
+    pub(crate) diff_id: Digest,
+    /// What else there is to say.
+    pub(crate) more: T,
+}
+
+/// What a thread made: the digests of the tar that came in and of the one that went out, and what else there is to say.
+struct Through<T> {
+    before: Digest,
+    after: Digest,
+    more: T,
+}
+
+/// Stores a layer in another compression, through an ingest that nobody else has. One that does not hold `diff_id` is
 /// refused.
 pub(crate) async fn recompress(
     store: &dyn ContentStore,
@@ -23,27 +44,52 @@ pub(crate) async fn recompress(
     diff_id: Option<&Digest>,
     compression: Compression,
     reference: &IngestRef,
-) -> Result<(Digest, u64)> {
+) -> Result<Remade<()>> {
+    remake(store, layer, diff_id, reference, move |source, sink| through(source, sink, compression)).await
+}
+
+/// Stores a layer with a table of contents, in the same way.
+pub(crate) async fn with_table(
+    store: &dyn ContentStore,
+    layer: &dyn BlobReader,
+    diff_id: Option<&Digest>,
+    making: Making,
+    reference: &IngestRef,
+) -> Result<Remade<berth_stargz::Made>> {
+    let expected = diff_id.cloned();
+    remake(store, layer, diff_id, reference, move |source, sink| tabled(source, sink, &making, expected))
+        .await
+}
+
+/// A layer is read, converted and written at the same time, with a few parts in memory.
+async fn remake<T: Send + 'static>(
+    store: &dyn ContentStore,
+    layer: &dyn BlobReader,
+    diff_id: Option<&Digest>,
+    reference: &IngestRef,
+    work: impl FnOnce(Source, Sink) -> io::Result<Through<T>> + Send + 'static,
+) -> Result<Remade<T>> {
     let (input, parts) = mpsc::channel(DEPTH);
     let (made, output) = mpsc::channel(DEPTH);
-    let thread = tokio::task::spawn_blocking(move || through(Source::new(parts), made, compression));
+    let sink = Sink { made, buffer: BytesMut::new() };
+    let thread = tokio::task::spawn_blocking(move || work(Source::new(parts), sink));
     // Each side has its end of a channel: when one fails, the others come to their end too.
-    let (fed, stored, plain) = futures::join!(feed(layer, input), take(store, reference, output), thread);
+    let (fed, stored, through) = futures::join!(feed(layer, input), take(store, reference, output), thread);
     let stored = async {
         fed?;
         let (mut ingest, size, digest) = stored?;
-        let plain = plain.map_err(|error| Error::internal("a thread ended early").caused_by(error))?;
-        let plain =
-            plain.map_err(|source| Error::invalid_argument("it cannot be decoded").caused_by(source))?;
-        if let Some(diff_id) = diff_id.filter(|diff_id| **diff_id != plain) {
+        let through = through.map_err(|error| Error::internal("a thread ended early").caused_by(error))?;
+        let Through { before, after, more } =
+            through.map_err(|source| Error::invalid_argument("it cannot be converted").caused_by(source))?;
+        if let Some(diff_id) = diff_id.filter(|diff_id| **diff_id != before) {
             return Err(Error::failed_precondition(format!(
-                "it holds {plain} and not {diff_id} as its image says"
+                "it holds {before} and not {diff_id} as its image says"
             )));
         }
-        let labels = Labels::from([(UNCOMPRESSED.to_owned(), plain.to_string())]);
+        let labels = Labels::from([(UNCOMPRESSED.to_owned(), after.to_string())]);
         let commit = CommitRequest { size: Some(size), expected: Some(digest.clone()), labels };
         content::commit(store, &mut *ingest, commit).await?;
-        Ok((digest, size))
+        Ok(Remade { digest, size, diff_id: after, more })
     };
     let stored = stored.await;
     if stored.is_err() {
@@ -87,14 +133,44 @@ async fn take(
     Ok((ingest, offset, hasher.finish()))
 }
 
-/// Decodes and encodes; answers the digest of what is in between. Blocks.
-fn through(source: Source, made: mpsc::Sender<Bytes>, compression: Compression) -> io::Result<Digest> {
+/// Decodes and encodes. Blocks.
+fn through(source: Source, sink: Sink, compression: Compression) -> io::Result<Through<()>> {
     let decoder = Decoder::new(BufReader::with_capacity(CHUNK, source), Limits::default())?;
     let mut plain = DigestReader::new(decoder, Algorithm::Sha256);
-    let mut encoder = Encoder::new(Sink { made, buffer: BytesMut::new() }, compression)?;
+    let mut encoder = Encoder::new(sink, compression)?;
     io::copy(&mut plain, &mut encoder)?;
     encoder.finish()?.flush()?;
-    Ok(plain.finish().0)
+    let (plain, _) = plain.finish();
+    Ok(Through { before: plain.clone(), after: plain, more: () })
+}
+
+/// Decodes into a file that has no name, for its entries come in another order, and makes the layer of that. Blocks.
+fn tabled(
+    source: Source,
+    sink: Sink,
+    making: &Making,
+    expected: Option<Digest>,
+) -> io::Result<Through<berth_stargz::Made>> {
+    let decoder = Decoder::new(BufReader::with_capacity(CHUNK, source), Limits::default())?;
+    let mut plain = DigestReader::new(decoder, Algorithm::Sha256);
+    let mut file = unnamed()?;
+    io::copy(&mut plain, &mut file)?;
+    let (before, _) = plain.finish();
+    if let Some(expected) = expected.filter(|expected| *expected != before) {
+        let text = format!("it holds {before} and not {expected} as its image says");
+        return Err(io::Error::new(io::ErrorKind::InvalidData, text));
+    }
+    let (mut sink, made) = berth_stargz::make(file, sink, making).map_err(io::Error::other)?;
+    sink.flush()?;
+    Ok(Through { before, after: made.diff_id.clone(), more: made })
+}
+
+/// A file for a whole layer, which goes with its last user: in `TMPDIR`, else in `/var/tmp`, which is not memory.
+fn unnamed() -> io::Result<File> {
+    let folder = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
+    tempfile::tempfile_in(&folder).map_err(|error| {
+        io::Error::new(error.kind(), format!("cannot make a file in {}: {error}", folder.display()))
+    })
 }
 
 /// Parts as a stream.
@@ -227,7 +303,11 @@ mod tests {
         let reference = "r".parse().unwrap();
         for compression in [Compression::Plain, Compression::Gzip] {
             let done = recompress(&Full, &layer, None, compression, &reference).await;
-            assert_eq!(done.unwrap_err().kind(), ErrorKind::ResourceExhausted, "{compression:?}");
+            let error = done.map(|_| ()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ResourceExhausted, "{compression:?}");
         }
+        let making = Making::new(berth_stargz::Format::Gzip);
+        let done = with_table(&Full, &layer, None, making, &reference).await;
+        assert_eq!(done.map(|_| ()).unwrap_err().kind(), ErrorKind::ResourceExhausted);
     }
 }

@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use berth_archive::Hasher;
 use berth_types::{Digest, Error, Result};
+use serde::{Deserialize, Serialize};
 
 /// To how much of the limit chunks are removed when it is passed, in percent.
 const AFTER_EVICTION: u64 = 90;
@@ -25,7 +26,7 @@ const AFTER_EVICTION: u64 = 90;
 const CROWDED: u64 = 80;
 
 /// How a cache does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CacheFigures {
     /// Bytes of all chunks.
     pub bytes: u64,

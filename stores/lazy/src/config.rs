@@ -16,11 +16,19 @@ pub struct Config {
     pub span_bytes: u64,
     /// Whether a layer is fetched to its end while nobody waits for anything.
     pub background: bool,
+    /// Whether layers without tables are taken too: fetched whole the first time, in parts after that.
+    pub plain: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 20 << 30, read_seconds: 30, span_bytes: 512 << 10, background: true }
+        Self {
+            cache_bytes: 20 << 30,
+            read_seconds: 30,
+            span_bytes: 512 << 10,
+            background: true,
+            plain: false,
+        }
     }
 }
 

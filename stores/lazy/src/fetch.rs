@@ -160,7 +160,8 @@ impl Fetcher {
     fn seats(&self, layer: &Layer, at: usize, first: Flight, span: u64) -> Vec<Seat> {
         let mut seats = Vec::new();
         let Some((size, stored)) = layer.stored(at) else { return seats };
-        let reach = stored.range.start.saturating_add(span.max(1));
+        // What shares a stream with the chunk comes with it.
+        let reach = stored.range.start.saturating_add(span.max(1)).max(stored.range.end);
         seats.push(Seat { size, stored: stored.clone(), flight: first });
         for next in at + 1..layer.places() {
             let Some((size, stored)) = layer.stored(next).filter(|(_, stored)| stored.range.end <= reach)
@@ -211,10 +212,10 @@ impl Fetcher {
         let (cache, layer) = (Arc::clone(&self.cache), Arc::clone(layer));
         let landing = move || {
             let mut rest = Vec::new();
+            // Seats are in the order of the blob, so those that share a stream have it decoded once.
+            let mut unpacker = layer.index().unpacker(&blob, start);
             for seat in seats {
-                let Range { start: from, end } = seat.stored.range;
-                let part = blob.get((from - start) as usize..(end - start) as usize).unwrap_or_default();
-                match layer.index().decompress(seat.size, &seat.stored, part) {
+                match unpacker.chunk(seat.size, &seat.stored) {
                     Ok(bytes) => {
                         if let Err(error) = cache.keep(&seat.stored.digest, &bytes) {
                             tracing::warn!(%error, "cannot keep a chunk in the cache");

@@ -6,10 +6,11 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_oci::image::Document;
+use berth_archive::Hasher;
+use berth_oci::image::{Document, ImageConfig, Manifest, chain_ids, media};
 use berth_registry::{Access, Registries};
 use berth_stargz::{Layer as Index, Position, StargzError, TAIL, annotation};
-use berth_types::{Descriptor, Digest, Error, ImageRef, Result};
+use berth_types::{Descriptor, Digest, Error, ImageRef, Result, SnapshotKey};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
@@ -24,6 +25,8 @@ pub(crate) enum Trust {
     Document(Digest),
     /// The digest of its compressed bytes, and where they are.
     Compressed { digest: Digest, position: String },
+    /// The layer has none. An index of it is made here, while all of it passes and is verified.
+    Own,
 }
 
 /// A table as it is kept: what is needed to read it again, and its compressed bytes.
@@ -40,7 +43,17 @@ const END: u64 = 128 << 10;
 
 /// The layers of manifests that were asked about, so that each manifest is fetched once for all of its layers.
 #[derive(Debug, Default)]
-pub(crate) struct Manifests(Mutex<HashMap<Digest, Arc<OnceCell<Vec<Descriptor>>>>>);
+pub(crate) struct Manifests(Mutex<HashMap<Digest, Arc<Known>>>);
+
+/// What is known of an image.
+#[derive(Debug, Default)]
+struct Known {
+    manifest: OnceCell<Manifest>,
+    diff_ids: OnceCell<Vec<Digest>>,
+}
+
+/// Bytes of an image's configuration.
+const CONFIG_LIMIT: u64 = 8 << 20;
 
 /// Manifests that are remembered.
 const REMEMBERED: usize = 64;
@@ -51,28 +64,88 @@ impl Manifests {
         if let Some(trust) = &wanted.trust {
             return Ok(trust.clone());
         }
+        let known = self.known(registries, wanted).await?;
+        let layers = known.manifest.get().map(|manifest| &manifest.layers[..]).unwrap_or_default();
+        let layer = layers.iter().find(|found| found.digest == wanted.layer).ok_or_else(|| {
+            Error::not_found(format!("layer {} is not in its image's manifest", wanted.layer))
+        })?;
+        match Trust::said(layer)? {
+            Some(trust) => Ok(trust),
+            None if media::is_layer(&layer.media_type) => Ok(Trust::Own),
+            None => Err(untrusted(&wanted.layer)),
+        }
+    }
+
+    /// Sees to it that a layer that holds `diff_id` is one whose snapshot the image's configuration calls so.
+    pub(crate) async fn vouch(
+        &self,
+        registries: &Registries,
+        wanted: &Wanted,
+        diff_id: &Digest,
+        target: &SnapshotKey,
+    ) -> Result<()> {
+        let known = self.known(registries, wanted).await?;
+        let Some(manifest) = known.manifest.get() else { return Err(untrusted(&wanted.layer)) };
+        let asking = || diff_ids_of(registries, &wanted.image, &manifest.config);
+        let diff_ids = known.diff_ids.get_or_try_init(asking).await?;
+        let chains = chain_ids(diff_ids);
+        let mut places = manifest.layers.iter().zip(diff_ids.iter().zip(&chains));
+        let fits = places.any(|(layer, (held, chain))| {
+            layer.digest == wanted.layer && held == diff_id && chain.as_str() == target.as_str()
+        });
+        if fits {
+            return Ok(());
+        }
+        let layer = &wanted.layer;
+        Err(Error::failed_precondition(format!(
+            "layer {layer} holds {diff_id}, which is not what its image calls {target}"
+        )))
+    }
+
+    /// The image of which a layer is wanted, with its manifest.
+    async fn known(&self, registries: &Registries, wanted: &Wanted) -> Result<Arc<Known>> {
         let manifest = wanted.manifest.as_ref().ok_or_else(|| untrusted(&wanted.layer))?;
-        let cell = {
+        let known = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if all.len() >= REMEMBERED {
                 all.clear();
             }
             Arc::clone(all.entry(manifest.clone()).or_default())
         };
-        let layers = cell.get_or_try_init(|| layers_of(registries, &wanted.image, manifest)).await?;
-        let layer = layers.iter().find(|found| found.digest == wanted.layer).ok_or_else(|| {
-            Error::not_found(format!("layer {} is not in the manifest {manifest}", wanted.layer))
-        })?;
-        Trust::said(layer)
+        known.manifest.get_or_try_init(|| manifest_of(registries, &wanted.image, manifest)).await?;
+        Ok(known)
     }
 }
 
-async fn layers_of(registries: &Registries, image: &ImageRef, manifest: &Digest) -> Result<Vec<Descriptor>> {
+async fn diff_ids_of(registries: &Registries, image: &ImageRef, config: &Descriptor) -> Result<Vec<Digest>> {
+    let mut blob = registries.repository(image, Access::Pull)?.blob(config, 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(part) = blob.next().await? {
+        bytes.extend_from_slice(&part);
+        if bytes.len() as u64 > CONFIG_LIMIT {
+            return Err(Error::resource_exhausted(format!(
+                "the configuration {} is too large",
+                config.digest
+            )));
+        }
+    }
+    let mut hasher = Hasher::new(config.digest.algorithm());
+    hasher.update(&bytes);
+    if hasher.finish() != config.digest {
+        return Err(Error::data_loss(format!("the configuration {} arrived as another one", config.digest)));
+    }
+    let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::invalid_argument(format!("cannot read the configuration {}", config.digest)).caused_by(error)
+    })?;
+    Ok(config.rootfs.diff_ids)
+}
+
+async fn manifest_of(registries: &Registries, image: &ImageRef, manifest: &Digest) -> Result<Manifest> {
     let repository = registries.repository(image, Access::Pull)?;
     let reference: ImageRef = format!("{}@{manifest}", image.repository()).parse()?;
     let found = repository.resolve(&reference).await?;
     match Document::parse(&found.media_type, &repository.manifest(&found).await?)? {
-        Document::Manifest(manifest) => Ok(manifest.layers),
+        Document::Manifest(manifest) => Ok(manifest),
         Document::Index(_) => {
             Err(Error::invalid_argument(format!("{reference} should be a manifest and is an index")))
         }
@@ -80,26 +153,29 @@ async fn layers_of(registries: &Registries, image: &ImageRef, manifest: &Digest)
 }
 
 impl Trust {
-    /// What a manifest says of a layer.
-    fn said(layer: &Descriptor) -> Result<Self> {
+    /// What a manifest says of a layer's table; none if there is none.
+    fn said(layer: &Descriptor) -> Result<Option<Self>> {
         let value = |keys: &[&str]| keys.iter().find_map(|key| layer.annotations.get(*key));
         if let Some(text) = value(&[annotation::TOC_DIGEST]) {
-            return Ok(Self::Document(text.parse()?));
+            return Ok(Some(Self::Document(text.parse()?)));
         }
         match (value(&annotation::ZSTD_POSITION), value(&annotation::ZSTD_CHECKSUM)) {
             (Some(position), Some(digest)) => {
-                Ok(Self::Compressed { digest: digest.parse()?, position: position.clone() })
+                Ok(Some(Self::Compressed { digest: digest.parse()?, position: position.clone() }))
             }
-            _ => Err(untrusted(&layer.digest)),
+            _ => Ok(None),
         }
     }
 }
 
 impl Trust {
-    /// What makes one table differ from another.
-    pub(crate) fn digest(&self) -> &Digest {
+    /// What makes a layer with one table differ from the same layer with another; a file's name too.
+    pub(crate) fn name(&self, layer: &Digest) -> String {
         match self {
-            Self::Document(digest) | Self::Compressed { digest, .. } => digest,
+            Self::Document(digest) | Self::Compressed { digest, .. } => {
+                format!("{}-{}", layer.hex(), digest.hex())
+            }
+            Self::Own => layer.hex().to_owned(),
         }
     }
 }
@@ -113,7 +189,7 @@ pub(crate) async fn fetch(source: &dyn Source, layer: &Digest, trust: Trust, pat
     let blob = source.size();
     let end = match &trust {
         Trust::Document(_) => source.read(blob.saturating_sub(END)..blob).await?,
-        Trust::Compressed { .. } => Bytes::new(),
+        Trust::Compressed { .. } | Trust::Own => Bytes::new(),
     };
     let tail = end[end.len().saturating_sub(TAIL as usize)..].to_vec();
     let header = Header { blob, trust, tail };
@@ -155,6 +231,7 @@ impl Header {
         match &self.trust {
             Trust::Document(_) => Position::from_tail(&self.tail, self.blob),
             Trust::Compressed { position, .. } => Position::from_annotation(position, self.blob),
+            Trust::Own => Err(StargzError::NoFooter),
         }
     }
 
@@ -162,6 +239,7 @@ impl Header {
         match &self.trust {
             Trust::Document(digest) => Index::read(position, table, digest),
             Trust::Compressed { digest, .. } => Index::read_compressed(position, table, digest),
+            Trust::Own => Err(StargzError::NoFooter),
         }
     }
 

@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use berth_stargz::{Layer as Index, Prefetch, Stored};
 use berth_types::Digest;
+use serde::{Deserialize, Serialize};
 
+use crate::cache::Cache;
 use crate::source::Source;
 
 /// How much of a layer was used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerFigures {
     /// Bytes that came from the registry.
     pub fetched: u64,
@@ -26,6 +28,8 @@ pub struct Layer {
     digest: Digest,
     index: Index,
     source: Arc<dyn Source>,
+    /// The digest of the tar in it, where that is known.
+    diff_id: Option<Digest>,
     /// The chunks that are in the blob, in its order.
     order: Vec<u32>,
     /// Where each chunk is in that order; holes are nowhere.
@@ -61,6 +65,7 @@ impl Layer {
             digest,
             index,
             source,
+            diff_id: None,
             order,
             places,
             fetched: counter(),
@@ -68,6 +73,25 @@ impl Layer {
             misses: counter(),
             failures: counter(),
         }
+    }
+
+    /// The same, of which it is known what it holds.
+    pub(crate) fn holding(mut self, diff_id: Digest) -> Self {
+        self.diff_id = Some(diff_id);
+        self
+    }
+
+    /// The digest of the tar in it, where that is known.
+    pub(crate) fn diff_id(&self) -> Option<&Digest> {
+        self.diff_id.as_ref()
+    }
+
+    /// Bytes of its files, and how many of them a cache has. Holes are not counted.
+    pub(crate) fn local(&self, cache: &Cache) -> (u64, u64) {
+        let chunks = (0..self.places()).filter_map(|place| self.stored(place));
+        chunks.fold((0, 0), |(all, here), (size, stored)| {
+            (all + size, here + if cache.has(&stored.digest) { size } else { 0 })
+        })
     }
 
     /// Its digest.

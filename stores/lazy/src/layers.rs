@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use berth_fuse::Device;
 use berth_registry::Registries;
-use berth_types::{Digest, Error, Result};
+use berth_types::{Digest, Error, Result, SnapshotKey};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -24,24 +24,32 @@ use crate::keeper::Keeper;
 use crate::keyed::Keyed;
 use crate::labels::Wanted;
 use crate::layer::Layer;
+use crate::plain;
 use crate::source::{RegistrySource, Source};
 
 /// Bytes of a layer that are fetched at once while nobody waits for them.
 const AHEAD: u64 = 4 << 20;
 /// Layers that are fetched ahead at the same time.
 const AHEAD_AT_ONCE: usize = 2;
+/// Layers without tables that are fetched whole at the same time.
+const RECORDERS: usize = 4;
 /// How long a fetch ahead rests after a failure.
 const REST: Duration = Duration::from_secs(30);
 
 /// Layers, those that are mounted and where.
 pub(crate) struct Layers {
     tables: PathBuf,
+    /// Indexes of layers that have no tables. They stay when their layers go.
+    indexes: PathBuf,
     registries: Registries,
     pub(crate) fetcher: Fetcher,
     config: Config,
     runtime: Handle,
     ahead: Arc<Semaphore>,
     known: Mutex<HashMap<Identity, Weak<Layer>>>,
+    /// How many layers without tables are fetched at once, and those that cannot have an index.
+    recorders: Semaphore,
+    unfit: Mutex<HashSet<Digest>>,
     manifests: Manifests,
     /// Who looks for a table, one at a time each.
     finders: Keyed<Identity>,
@@ -52,7 +60,7 @@ pub(crate) struct Layers {
 }
 
 /// A layer and its table: images may name different tables for the same layer, and only vouch for their own.
-type Identity = (Digest, Digest);
+type Identity = String;
 
 struct Mount {
     layer: Arc<Layer>,
@@ -79,18 +87,28 @@ impl Layers {
             .mode(0o700)
             .create(&tables)
             .map_err(|error| Error::io(format!("cannot make {}", tables.display()), error))?;
+        let indexes = root.join("indexes");
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&indexes)
+            .and_then(|()| plain::trim(&indexes))
+            .map_err(|error| Error::io(format!("cannot open {}", indexes.display()), error))?;
         let orphans = keeper.as_ref().map_or(Ok(HashMap::new()), Keeper::all);
         let orphans = orphans.map_err(|error| Error::io("cannot ask for the mounts that are kept", error))?;
         let cache = Arc::new(Cache::open(root, config.cache_bytes)?);
         let fetcher = Fetcher::new(cache, config.deadline(), config.span_bytes);
         Ok(Self {
             tables,
+            indexes,
             registries,
             fetcher,
             config,
             runtime: Handle::current(),
             ahead: Arc::new(Semaphore::new(AHEAD_AT_ONCE)),
             known: Mutex::default(),
+            recorders: Semaphore::new(RECORDERS),
+            unfit: Mutex::default(),
             manifests: Manifests::default(),
             finders: Keyed::default(),
             keeper: keeper.map(Mutex::new),
@@ -100,7 +118,8 @@ impl Layers {
     }
 
     /// A layer with its table, and by what that is trusted: one that is in use, one whose table is on disk, or one that
-    /// the registry has. Bounded in time.
+    /// the registry has. Bounded in time, but for a layer without a table that comes for the first time: that takes as
+    /// long as the layer does.
     pub(crate) async fn layer(&self, wanted: &Wanted) -> Result<(Arc<Layer>, Trust)> {
         let late = |_| {
             let seconds = self.config.deadline().as_secs();
@@ -109,24 +128,76 @@ impl Layers {
                 wanted.layer
             ))
         };
-        let finding = async {
-            let trust = self.manifests.trust(&self.registries, wanted).await?;
-            let identity = (wanted.layer.clone(), trust.digest().clone());
-            let finder = self.finders.of(&identity);
-            let _alone = finder.lock().await;
-            if let Some(layer) = self.known().get(&identity).and_then(Weak::upgrade) {
-                return Ok((layer, trust));
-            }
-            let layer = Arc::new(self.find(wanted, &trust).await?);
-            self.known().insert(identity, Arc::downgrade(&layer));
-            Ok((layer, trust))
+        let limit = self.config.deadline();
+        let trust = tokio::time::timeout(limit, self.manifests.trust(&self.registries, wanted));
+        let trust = trust.await.map_err(late)??;
+        if trust != Trust::Own {
+            let found = tokio::time::timeout(limit, self.found(wanted, &trust)).await.map_err(late)?;
+            return Ok((found?, trust));
+        }
+        if !self.config.plain {
+            return Err(Error::failed_precondition(format!("layer {} has no table", wanted.layer)));
+        }
+        Ok((self.found(wanted, &trust).await?, trust))
+    }
+
+    /// Sees to it that a layer without a table is what its image says of it.
+    pub(crate) async fn vouch(&self, wanted: &Wanted, layer: &Layer, target: &SnapshotKey) -> Result<()> {
+        let Some(diff_id) = layer.diff_id() else { return Ok(()) };
+        self.manifests.vouch(&self.registries, wanted, diff_id, target).await
+    }
+
+    async fn found(&self, wanted: &Wanted, trust: &Trust) -> Result<Arc<Layer>> {
+        let identity = trust.name(&wanted.layer);
+        let finder = self.finders.of(&identity);
+        let _alone = finder.lock().await;
+        if let Some(layer) = self.known().get(&identity).and_then(Weak::upgrade) {
+            return Ok(layer);
+        }
+        let found = if *trust == Trust::Own {
+            self.find_plain(wanted).await?
+        } else {
+            self.find(wanted, trust).await?
         };
-        tokio::time::timeout(self.config.deadline(), finding).await.map_err(late)?
+        let layer = Arc::new(found);
+        self.known().insert(identity, Arc::downgrade(&layer));
+        Ok(layer)
+    }
+
+    /// A layer without a table.
+    async fn find_plain(&self, wanted: &Wanted) -> Result<Layer> {
+        let Wanted { image, layer: digest, .. } = wanted;
+        let path = self.indexes.join(Trust::Own.name(digest));
+        let kept = {
+            let (path, digest) = (path.clone(), digest.clone());
+            tokio::task::spawn_blocking(move || plain::kept(&path, &digest)).await.ok().flatten()
+        };
+        if let Some(index) = kept {
+            let source = RegistrySource::known(&self.registries, image, digest, index.size)?;
+            return Ok(Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id));
+        }
+        let unfit = || self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
+        if unfit().contains(digest) {
+            return Err(Error::failed_precondition(format!("layer {digest} cannot have an index")));
+        }
+        let turn = self.recorders.acquire().await;
+        let _turn = turn.map_err(|error| Error::cancelled("nothing is fetched any more").caused_by(error))?;
+        let source = RegistrySource::open(&self.registries, image, digest).await?;
+        let index = plain::fetch(&source, digest, &self.fetcher.cache, &path).await.map_err(|refused| {
+            if refused.for_good {
+                unfit().insert(digest.clone());
+            }
+            refused.error
+        })?;
+        let layer = Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id);
+        layer.count_fetched(index.size);
+        tracing::info!(layer = %digest, bytes = index.size, "a layer without a table has come and has an index");
+        Ok(layer)
     }
 
     async fn find(&self, wanted: &Wanted, trust: &Trust) -> Result<Layer> {
         let Wanted { image, layer: digest, .. } = wanted;
-        let path = self.tables.join(table_name(digest, trust));
+        let path = self.tables.join(trust.name(digest));
         let kept = {
             let (path, trust) = (path.clone(), trust.clone());
             tokio::task::spawn_blocking(move || index::kept(&path, &trust)).await.ok().flatten()
@@ -143,17 +214,17 @@ impl Layers {
     /// Removes the tables of layers that no snapshot wants and nobody uses. Blocking.
     pub(crate) fn remove_tables_except(&self, wanted: Vec<Wanted>) -> Result<()> {
         let failed = |error| Error::io(format!("cannot clean up {}", self.tables.display()), error);
-        let named = |wanted: &Wanted| Some(table_name(&wanted.layer, wanted.trust.as_ref()?));
+        let named = |wanted: &Wanted| Some(wanted.trust.as_ref()?.name(&wanted.layer));
         let mut names: HashSet<String> = wanted.iter().filter_map(named).collect();
         self.known().retain(|_, layer| layer.strong_count() > 0);
-        names.extend(self.known().keys().map(|(layer, table)| format!("{}-{}", layer.hex(), table.hex())));
+        names.extend(self.known().keys().cloned());
         for entry in fs::read_dir(&self.tables).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             if !names.contains(&*entry.file_name().to_string_lossy()) {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
-        Ok(())
+        plain::trim(&self.indexes).map_err(failed)
     }
 
     /// Mounts a layer at a folder and begins to fetch ahead. Blocking.
@@ -281,9 +352,4 @@ impl Layers {
 fn is_mount(point: &Path) -> bool {
     let mounts = berth_sys::mount::info::own().unwrap_or_default();
     mounts.iter().any(|mount| mount.point == point && mount.kind.starts_with("fuse"))
-}
-
-/// The file of a table.
-fn table_name(layer: &Digest, trust: &Trust) -> String {
-    format!("{}-{}", layer.hex(), trust.digest().hex())
 }

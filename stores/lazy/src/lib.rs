@@ -11,8 +11,11 @@
 //! is read there is fetched when it is read. Where that cannot be (the layer has no table, the registry gives no
 //! ranges) the snapshot is prepared like any other, and somebody unpacks the layer into it.
 //!
+//! A layer without a table is fetched whole when it comes first, while an index of it is made ([`plain`]); it counts as
+//! there once all of it has been verified, and the next time only what is read of it is fetched.
+//!
 //! No byte is served that has not been verified by the digest in the table, which is verified by the digest in the
-//! manifest. Each chunk is fetched once however many wait for it, kept in one cache for all layers, and verified again
+//! manifest, or in the index, which was made of verified bytes. Each chunk is fetched once however many wait for it, kept in one cache for all layers, and verified again
 //! when a later process first uses it. If the registry does not answer, a read fails with an I/O error within a
 //! bounded time, what is cached goes on being served, and the next read tries again.
 //!
@@ -29,6 +32,7 @@ mod keyed;
 mod labels;
 mod layer;
 mod layers;
+mod plain;
 mod snapshotter;
 mod source;
 
@@ -40,5 +44,5 @@ pub use self::config::Config;
 pub use self::fetch::FetchError;
 pub use self::keeper::{Keeper, can_outlive, keep, listen_at};
 pub use self::layer::{Layer, LayerFigures};
-pub use self::snapshotter::{LayerStatus, Lazy};
+pub use self::snapshotter::{LayerStatus, Lazy, Status};
 pub use self::source::{RegistrySource, Source};

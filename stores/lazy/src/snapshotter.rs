@@ -12,6 +12,7 @@ use berth_types::{
     Digest, Error, ErrorKind, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotKind,
     Usage,
 };
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::cache::CacheFigures;
@@ -27,14 +28,27 @@ use crate::layers::Layers;
 const AHEAD: usize = 64;
 
 /// A layer that is mounted, for whoever wants to see how it does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LayerStatus {
     /// The layer.
     pub layer: Digest,
     /// Where it is mounted.
     pub point: PathBuf,
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// How many of them are here.
+    pub local: u64,
     /// How much of it was used.
     pub figures: LayerFigures,
+}
+
+/// How everything does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// The cache.
+    pub cache: CacheFigures,
+    /// The layers that are mounted, in the order of their folders.
+    pub layers: Vec<LayerStatus>,
 }
 
 /// The snapshotter. See the crate's words.
@@ -88,12 +102,19 @@ impl Lazy {
 
     /// The layers that are mounted.
     pub fn layers(&self) -> Vec<LayerStatus> {
-        let status = |(point, layer): (PathBuf, Arc<Layer>)| LayerStatus {
-            layer: layer.digest().clone(),
-            point,
-            figures: layer.figures(),
+        let cache = &self.layers.fetcher.cache;
+        let status = |(point, layer): (PathBuf, Arc<Layer>)| {
+            let (bytes, local) = layer.local(cache);
+            LayerStatus { layer: layer.digest().clone(), point, bytes, local, figures: layer.figures() }
         };
         self.layers.mounted().into_iter().map(status).collect()
+    }
+
+    /// How everything does.
+    pub fn status(&self) -> Status {
+        let mut layers = self.layers();
+        layers.sort_unstable_by(|one, other| one.point.cmp(&other.point));
+        Status { cache: self.cache(), layers }
     }
 
     /// How the cache does.
@@ -110,6 +131,7 @@ impl Lazy {
         }
         self.look_ahead(wanted);
         let (layer, trust) = self.layers.layer(wanted).await?;
+        self.layers.vouch(wanted, &layer, target).await?;
         self.below.prepare(new.clone()).await?;
         let done = self.fill(new, target, layer, &trust).await;
         if done.is_err()

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
-use berth_registry::{Access, Registries, Repository};
+use berth_registry::{Access, Blob, Registries, Repository};
 use berth_types::{Descriptor, Digest, Error, ImageRef, Result};
 use bytes::Bytes;
 
@@ -35,6 +35,11 @@ impl RegistrySource {
     /// A blob of known size, without asking for it.
     pub fn known(registries: &Registries, image: &ImageRef, digest: &Digest, size: u64) -> Result<Self> {
         Ok(Self::of(registries.repository(image, Access::Pull)?, digest, size))
+    }
+
+    /// The whole blob as it arrives, not verified either.
+    pub(crate) async fn stream(&self) -> Result<Blob> {
+        self.repository.blob(&self.blob, 0).await
     }
 
     fn of(repository: Repository, digest: &Digest, size: u64) -> Self {

@@ -2,6 +2,7 @@
 
 mod cache;
 mod keeper;
+mod plain;
 mod world;
 
 use std::fs;

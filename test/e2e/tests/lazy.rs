@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use testkit::image::{self, Estargz, Layer};
-use testkit::registry::{Reply, Standin, serve_blobs};
+use testkit::registry::{DockerRegistry, Reply, Standin, serve_blobs};
 use testkit::{Daemon, Invocation, Kind, Setup, mounts, need, programs, wait};
 
 /// How both daemons are told of it.
@@ -43,7 +43,15 @@ struct Registry {
 
 /// Bytes that cannot be compressed.
 fn noise() -> Vec<u8> {
-    (0..6_000_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+    let mut state = 1_u64;
+    let mut next = || {
+        // xorshift64
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..3_000_000).flat_map(|_| next()).collect()
 }
 
 impl World {
@@ -78,7 +86,7 @@ impl World {
 
     fn start_lazyd(&mut self) {
         let program = programs::own("berth-lazyd").expect("it was there before");
-        let settings = "[lazy]\nbackground = false\nread_seconds = 5\n";
+        let settings = "[lazy]\nbackground = false\nplain = true\nread_seconds = 5\n";
         let config = self.daemon.scratch().file("lazyd.toml", settings);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("lazyd.log"));
         let child = Command::new(program)
@@ -176,6 +184,131 @@ impl Drop for Lazyd {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What `berth lazy status` says of each layer: how many percent of it are here.
+fn local(world: &World) -> Vec<u32> {
+    let shown = world.berth("lazy status --format {{.Local}} --socket").arg(world.path("status.sock")).ok();
+    shown.lines().filter_map(|line| line.trim_end_matches('%').parse().ok()).collect()
+}
+
+/// An image most of which nobody reads, in berthd's store, and a registry for it.
+fn plain_image(world: &World) -> Option<(image::Image, DockerRegistry)> {
+    let registry = DockerRegistry::start().ok()?;
+    let layer = Layer::new().file("small", b"small text\n", 0o644).file("big", &noise(), 0o644);
+    let image = image::busybox().ok()?.layer(layer);
+    let archive = world.daemon.scratch().file("plain.tar", image.docker_archive());
+    world.berth("load -i").arg(archive).ok();
+    Some((image, registry))
+}
+
+#[test]
+fn images_made_here_run_before_they_have_arrived_and_unpacked_too() {
+    let Some(world) = World::start(Kind::Berth) else { return };
+    let Some((image, registry)) = plain_image(&world) else { return };
+    // Chunks are known by what is in them, so the last image finds the first one's.
+    let conversions = [
+        ("--estargz", false),
+        ("--estargz --oci --estargz-chunk-size 100000", false),
+        ("--zstdchunked --oci", true),
+    ];
+    for (flags, is_shared) in conversions {
+        let name = format!("{}/team/made:1", registry.address());
+        world.berth(&format!("image convert {flags}")).arg(image.name()).arg(&name).ok();
+        assert_eq!(world.berth("run --rm").arg(&name).args(["cat", "/small"]).ok(), "small text\n");
+        world.berth("push -q").arg(&name).ok();
+        world.berth("rmi -f").arg(&name).ok();
+        world.berth("pull -q --snapshotter lazy").arg(&name).ok();
+        let run = world.berth("run --snapshotter lazy --rm").arg(&name);
+        assert_eq!(run.args(["cat", "/small"]).ok(), "small text\n", "{flags}");
+        let here = local(&world);
+        let is_lazy = here.iter().any(|percent| *percent < 50);
+        assert!(here.len() > 1 && is_lazy != is_shared, "{flags}: {here:?} percent are here");
+        let sum = world.berth("run --snapshotter lazy --rm").arg(&name).args(["sha256sum", "/big"]).ok();
+        assert!(sum.starts_with(&image::digest(&noise())[7..]), "{sum}");
+        world.ctr("images rm --sync").arg(&name).ok();
+    }
+    world.ctr("images rm --sync").arg(image.name()).ok();
+    world.pull();
+    world.finish();
+}
+
+#[test]
+fn an_image_is_ordered_by_what_its_command_opens() {
+    let Some(world) = World::start(Kind::Berth) else { return };
+    let Some((image, registry)) = plain_image(&world) else { return };
+    let name = format!("{}/team/optimized:1", registry.address());
+    let record = world.path("record.json");
+    let optimize = world.berth("image optimize --period 30 --oci --record-out").arg(&record);
+    let words = [image.name(), &name, "--", "cat", "/small"];
+    optimize.args(words).ok();
+    let opened = std::fs::read_to_string(&record).expect("it was written");
+    assert!(opened.contains(r#"{"path":"small"}"#) && opened.contains("busybox"), "{opened}");
+    assert!(!opened.contains(r#""big""#), "{opened}");
+    let manifest = world.berth("manifest inspect").arg(&name).ok();
+    assert!(manifest.contains("containerd.io/snapshot/stargz/toc.digest"), "{manifest}");
+    world.berth("push -q").arg(&name).ok();
+    world.berth("rmi -f").arg(&name).ok();
+    world.berth("pull -q --snapshotter lazy").arg(&name).ok();
+    // What comes first comes by itself, and the rest does not.
+    wait::soon("the file that was opened", || local(&world).iter().any(|percent| *percent > 0));
+    assert!(local(&world).iter().any(|percent| *percent < 50));
+    let run = world.berth("run --snapshotter lazy --rm").arg(&name);
+    assert_eq!(run.args(["cat", "/small"]).ok(), "small text\n");
+    assert_eq!(world.berth("ps -aq").ok(), "", "nothing is left of the run");
+    world.ctr("images rm --sync").arg(&name).ok();
+    world.ctr("images rm --sync").arg(image.name()).ok();
+    world.pull();
+    world.finish();
+}
+
+fn an_image_without_tables_comes_once_and_is_not_unpacked(kind: Kind) {
+    let Some(world) = World::start(kind) else { return };
+    let Ok(registry) = DockerRegistry::start() else { return };
+    let layer = Layer::new().file("small", b"small text\n", 0o644).file("big", &noise(), 0o644);
+    let image = image::busybox().expect("it was there before").layer(layer);
+    registry.put(&image, "team/plain", "1");
+    let name = format!("{}/team/plain:1", registry.address());
+    let pull = || {
+        if kind == Kind::Berth {
+            world.berth("pull -q --snapshotter lazy").arg(&name).ok();
+        } else {
+            world.ctr("images pull --snapshotter lazy --plain-http").arg(&name).ok();
+        }
+    };
+    pull();
+    assert!(world.lazyd_log().contains("has come and has an index"), "{}", world.lazyd_log());
+    assert_eq!(local(&world), [100, 100]);
+    let run = |words: &[&str]| {
+        if kind == Kind::Berth {
+            return world.berth("run --snapshotter lazy --rm").arg(&name).args(words).ok();
+        }
+        world.ctr("run --rm --snapshotter lazy").arg(&name).arg("plain").args(words).ok()
+    };
+    assert_eq!(run(&["cat", "/small"]), "small text\n");
+    assert!(run(&["sha256sum", "/big"]).starts_with(&image::digest(&noise())[7..]));
+    // The second time nothing of a layer is asked for until it is read.
+    world.ctr("images rm --sync").arg(&name).ok();
+    wait::soon("the layers to be unmounted", || mounts::beneath(&world.path("lazy")).is_empty());
+    let before = registry.log().matches("GET /v2/team/plain/blobs").count();
+    pull();
+    assert_eq!(run(&["cat", "/small"]), "small text\n");
+    let after = registry.log().matches("GET /v2/team/plain/blobs").count();
+    // The configuration, for the daemon and for berth-lazyd.
+    assert!(after - before <= 2, "{} blobs were fetched", after - before);
+    world.ctr("images rm --sync").arg(&name).ok();
+    world.pull();
+    world.finish();
+}
+
+#[test]
+fn an_image_without_tables_comes_to_berthd_once_and_is_not_unpacked() {
+    an_image_without_tables_comes_once_and_is_not_unpacked(Kind::Berth);
+}
+
+#[test]
+fn an_image_without_tables_comes_to_containerd_once_and_is_not_unpacked() {
+    an_image_without_tables_comes_once_and_is_not_unpacked(Kind::Containerd);
 }
 
 fn a_container_runs_before_its_image_has_arrived(kind: Kind) {

@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use berth_archive::{Time, Whiteout, clean, parent};
 use berth_types::Digest;
 
-use crate::chunk::{CHUNK_LIMIT, Chunk, Stored};
+use crate::chunk::{CHUNK_LIMIT, Chunk, Coding, Stored};
 use crate::entry::Entry;
+use crate::plain::Points;
 use crate::tree::{Kind, Layer, Node, NodeId, Prefetch, ROOT};
-use crate::{Position, StargzError};
+use crate::{LANDMARK, NO_LANDMARK, Position, StargzError};
 
 const NODES: usize = 1 << 20;
 const CHUNKS: usize = 1 << 21;
@@ -24,8 +26,6 @@ const XATTR_VALUE: usize = 64 << 10;
 /// How often hard links to hard links that come later are looked at again.
 const LINK_ROUNDS: usize = 8;
 
-const LANDMARK: &[u8] = b".prefetch.landmark";
-const NO_LANDMARK: &[u8] = b".no.prefetch.landmark";
 const TABLE: &[u8] = b"stargz.index.json";
 
 /// How overlayfs knows a directory that hides those below it.
@@ -117,23 +117,36 @@ impl Builder {
 
     /// The layer, once every entry is there.
     pub(crate) fn finish(mut self, position: &Position) -> Result<Layer, StargzError> {
+        end_ranges(&mut self.chunks, position.payload_end)?;
+        self.layer(Coding::Streams(position.format))
+    }
+
+    /// The layer of an index, whose offsets are counted in the tar. What a landmark says of them is of no use.
+    pub(crate) fn finish_points(mut self, points: Points) -> Result<Layer, StargzError> {
+        for chunk in &mut self.chunks {
+            let Some(Stored { range, skip, .. }) = &mut chunk.stored else { continue };
+            let begin = range.start.checked_add(*skip);
+            let wanted = begin.and_then(|begin| Some(begin..begin.checked_add(chunk.size)?));
+            (*range, *skip) = wanted.and_then(|wanted| points.locate(wanted)).ok_or_else(|| {
+                StargzError::Position(format!("data begins at byte {} of the archive", range.start))
+            })?;
+        }
+        self.prefetch = Prefetch::Unsaid;
+        self.layer(Coding::Points(Arc::new(points)))
+    }
+
+    fn layer(mut self, coding: Coding) -> Result<Layer, StargzError> {
         self.close_file("")?;
         self.resolve_links()?;
         self.hide()?;
         self.count_links();
-        end_ranges(&mut self.chunks, position.payload_end)?;
         let nodes = self.nodes.into_iter().map(|Draft { mut node, children: all }| {
             if let Kind::Directory { children, .. } = &mut node.kind {
                 *children = all.into_iter().collect();
             }
             node
         });
-        Ok(Layer {
-            format: position.format,
-            nodes: nodes.collect(),
-            chunks: self.chunks,
-            prefetch: self.prefetch,
-        })
+        Ok(Layer { coding, nodes: nodes.collect(), chunks: self.chunks, prefetch: self.prefetch })
     }
 
     /// A file at the root that is not the image's.

@@ -2,17 +2,19 @@
 
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::Arc;
 
 use berth_archive::Hasher;
 use berth_types::Digest;
 
 use crate::Format;
+use crate::plain::Points;
 
 /// Bytes of the largest chunk: it is made in memory.
 pub const CHUNK_LIMIT: u64 = 64 << 20;
 
 /// The largest window that a zstd frame may ask for, as for whole layers.
-const ZSTD_WINDOW_LOG: u32 = 27;
+pub(crate) const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A part of a file. Those of a file follow one another without a gap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,25 +68,86 @@ pub enum ChunkError {
     },
 }
 
-/// Makes the `size` bytes of a chunk out of its range of the blob, and verifies them.
-pub(crate) fn decompress(
-    format: Format,
-    size: u64,
-    stored: &Stored,
-    blob: &[u8],
-) -> Result<Vec<u8>, ChunkError> {
-    let damaged = |source| ChunkError::Damaged { range: stored.range.clone(), source };
-    let bytes = match format {
-        Format::Gzip => take(flate2::bufread::MultiGzDecoder::new(blob), size, stored.skip),
-        Format::Zstd => zstd_decoder(blob).and_then(|decoder| take(decoder, size, stored.skip)),
-    };
-    let bytes = bytes.map_err(damaged)?;
-    let actual = digest(&stored.digest, &bytes);
-    if actual != stored.digest {
-        let (range, expected) = (stored.range.clone(), stored.digest.clone());
-        return Err(ChunkError::Mismatch { range, expected, actual });
+/// How what is stored is decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// Ranges begin with streams.
+    Streams(Format),
+    /// Ranges begin at points of one stream.
+    Points(Arc<Points>),
+}
+
+/// Makes chunks out of a part of a blob; the streams that they share are decoded once.
+pub struct Unpacker<'l> {
+    coding: &'l Coding,
+    blob: &'l [u8],
+    start: u64,
+    open: Option<Open<'l>>,
+}
+
+/// A stream that is being decoded.
+struct Open<'l> {
+    /// Where in the blob it begins.
+    start: u64,
+    /// Bytes that it has given.
+    given: u64,
+    decoder: Box<dyn Read + 'l>,
+}
+
+impl<'l> Unpacker<'l> {
+    pub(crate) fn new(coding: &'l Coding, blob: &'l [u8], start: u64) -> Self {
+        Self { coding, blob, start, open: None }
     }
-    Ok(bytes)
+
+    /// The `size` bytes that are stored there, verified.
+    pub fn chunk(&mut self, size: u64, stored: &Stored) -> Result<Vec<u8>, ChunkError> {
+        let made = self.make(size, stored);
+        let bytes = made.map_err(|source| {
+            self.open = None;
+            ChunkError::Damaged { range: stored.range.clone(), source }
+        })?;
+        let actual = digest(&stored.digest, &bytes);
+        if actual != stored.digest {
+            let (range, expected) = (stored.range.clone(), stored.digest.clone());
+            return Err(ChunkError::Mismatch { range, expected, actual });
+        }
+        Ok(bytes)
+    }
+
+    fn make(&mut self, size: u64, stored: &Stored) -> io::Result<Vec<u8>> {
+        let begin = stored.range.start;
+        let mut open = match self.open.take() {
+            Some(open) if open.start == begin && open.given <= stored.skip => open,
+            _ => Open { start: begin, given: 0, decoder: self.decoder(begin)? },
+        };
+        let skip = stored.skip - open.given;
+        let skipped = io::copy(&mut (&mut open.decoder).take(skip), &mut io::sink())?;
+        // Not more than there is: what the table says of the size is not yet worth the memory.
+        let mut bytes = Vec::new();
+        (&mut open.decoder).take(size).read_to_end(&mut bytes)?;
+        if skipped < skip || (bytes.len() as u64) < size {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        open.given = stored.skip + size;
+        self.open = Some(open);
+        Ok(bytes)
+    }
+
+    fn decoder(&self, begin: u64) -> io::Result<Box<dyn Read + 'l>> {
+        let at = begin.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
+        let blob = at.and_then(|at| self.blob.get(at..)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(match self.coding {
+            Coding::Streams(Format::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
+            Coding::Streams(Format::Zstd) => Box::new(zstd_decoder(blob)?),
+            Coding::Points(points) => points.decoder(begin, blob)?,
+        })
+    }
+}
+
+impl std::fmt::Debug for Unpacker<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unpacker").field("start", &self.start).finish_non_exhaustive()
+    }
 }
 
 /// What bytes hash to, by the algorithm of another digest.
@@ -94,19 +157,8 @@ fn digest(like: &Digest, bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-fn zstd_decoder(blob: &[u8]) -> io::Result<zstd::stream::read::Decoder<'_, &[u8]>> {
+pub(crate) fn zstd_decoder(blob: &[u8]) -> io::Result<zstd::stream::read::Decoder<'_, &[u8]>> {
     let mut decoder = zstd::stream::read::Decoder::with_buffer(blob)?;
     decoder.window_log_max(ZSTD_WINDOW_LOG)?;
     Ok(decoder)
-}
-
-fn take(mut decoder: impl Read, size: u64, skip: u64) -> io::Result<Vec<u8>> {
-    let skipped = io::copy(&mut (&mut decoder).take(skip), &mut io::sink())?;
-    // Not more than there is: what the table says of the size is not yet worth the memory.
-    let mut bytes = Vec::new();
-    decoder.take(size).read_to_end(&mut bytes)?;
-    if skipped < skip || (bytes.len() as u64) < size {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(bytes)
 }

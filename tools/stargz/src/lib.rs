@@ -14,8 +14,12 @@
 //! tree: what unpacking it into the upper folder of an overlay makes, so whiteouts are overlayfs' marks.
 //! [`Layer::decompress`] makes the bytes of a [`Chunk`] out of its range of the blob and verifies them.
 //!
-//! Nothing here does I/O. Everything read comes from a registry: every count, size and depth has a bound, and a layer
-//! that is not plainly well-formed is refused, for it can still be unpacked whole. Lazy layers are the caller.
+//! [`make`] makes such a layer of a tar. [`record`] makes an index of a layer that has no table, as it passes, and
+//! [`Index::read`] reads it as a [`Layer`] too.
+//!
+//! Nothing here does I/O of its own. Everything read comes from a registry: every count, size and depth has a bound, and
+//! a layer that is not plainly well-formed is refused, for it can still be unpacked whole. Lazy layers and the
+//! conversion of images are the callers.
 //!
 //! Sources: stargz-snapshotter's docs/estargz.md; containers/storage's docs/containers-storage-zstd-chunked.md.
 
@@ -23,6 +27,8 @@ mod builder;
 mod chunk;
 mod entry;
 mod error;
+mod make;
+mod plain;
 mod position;
 mod read;
 mod tree;
@@ -30,7 +36,14 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use self::chunk::{CHUNK_LIMIT, Chunk, ChunkError, Stored};
+pub use self::chunk::{CHUNK_LIMIT, Chunk, ChunkError, Stored, Unpacker};
 pub use self::error::StargzError;
+pub use self::make::{Made, MakeError, Making, make};
+pub use self::plain::{Index, IndexError, RecordError, Recorded, record};
 pub use self::position::{Format, Position, TAIL, annotation};
 pub use self::tree::{Kind, Layer, Node, NodeId, Prefetch, ROOT};
+
+/// A file at the root behind what is to be fetched at once.
+const LANDMARK: &[u8] = b".prefetch.landmark";
+/// A file at the root that says that nothing is.
+const NO_LANDMARK: &[u8] = b".no.prefetch.landmark";

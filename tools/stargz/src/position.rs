@@ -11,6 +11,8 @@ pub const TAIL: u64 = 72;
 pub mod annotation {
     /// eStargz: the digest of the table's JSON.
     pub const TOC_DIGEST: &str = "containerd.io/snapshot/stargz/toc.digest";
+    /// Both: the bytes of the tar in the layer.
+    pub const UNCOMPRESSED_SIZE: &str = "io.containers.estargz.uncompressed-size";
     /// zstd:chunked: `OFFSET:LENGTH:UNCOMPRESSED:KIND`, as Podman and stargz-snapshotter write it.
     pub const ZSTD_POSITION: [&str; 2] = [
         "io.github.containers.zstd-chunked.manifest-position",
@@ -21,6 +23,13 @@ pub mod annotation {
         "io.github.containers.zstd-chunked.manifest-checksum",
         "io.containers.zstd-chunked.manifest-checksum",
     ];
+
+    /// Whether an annotation is about a layer's table, and so not true of the same layer made anew.
+    pub fn is_of_table(key: &str) -> bool {
+        matches!(key, TOC_DIGEST | UNCOMPRESSED_SIZE)
+            || key.starts_with("io.github.containers.zstd-chunked.")
+            || key.starts_with("io.containers.zstd-chunked.")
+    }
 }
 
 /// How a layer is made.

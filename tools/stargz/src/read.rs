@@ -12,7 +12,7 @@ use crate::entry::Entry;
 use crate::{Format, Layer, Position, StargzError};
 
 /// Bytes of the longest table.
-const DOCUMENT_LIMIT: u64 = 256 << 20;
+pub(crate) const DOCUMENT_LIMIT: u64 = 256 << 20;
 
 /// The name of an eStargz table in its tar.
 const NAME: &[u8] = b"stargz.index.json";
@@ -66,13 +66,18 @@ fn document(position: &Position, json: impl Read, expected: &Digest) -> Result<L
 }
 
 fn parse(position: &Position, json: impl Read) -> Result<Layer, StargzError> {
+    entries(json)?.finish(position)
+}
+
+/// Reads the entries of a table.
+pub(crate) fn entries(json: impl Read) -> Result<Builder, StargzError> {
     let mut into = Into { builder: Builder::new(), refused: None };
     let mut deserializer = serde_json::Deserializer::from_reader(json);
     let done = Document(&mut into).deserialize(&mut deserializer).and_then(|()| deserializer.end());
     match (into.refused, done) {
         (Some(refused), _) => Err(refused),
         (None, Err(error)) => Err(StargzError::Document(error)),
-        (None, Ok(())) => into.builder.finish(position),
+        (None, Ok(())) => Ok(into.builder),
     }
 }
 

@@ -10,6 +10,8 @@ use testkit::{Invocation, Scratch, need};
 
 use super::*;
 
+mod made;
+
 /// A layer that was made by somebody else: its blob and what its descriptor says.
 struct Made {
     blob: Vec<u8>,

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use berth_archive::Time;
 
-use crate::chunk::{Chunk, ChunkError, Stored, decompress};
-use crate::position::Format;
+use crate::chunk::{Chunk, ChunkError, Coding, Stored, Unpacker};
 
 /// A file of a layer, for as long as the table is the same: the same number means the same file after a restart.
 pub type NodeId = u32;
@@ -84,7 +83,7 @@ pub enum Prefetch {
 /// A layer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
-    pub(crate) format: Format,
+    pub(crate) coding: Coding,
     pub(crate) nodes: Vec<Node>,
     pub(crate) chunks: Vec<Chunk>,
     pub(crate) prefetch: Prefetch,
@@ -131,6 +130,12 @@ impl Layer {
 
     /// Makes the `size` bytes that are stored there out of their range of the blob, and verifies them.
     pub fn decompress(&self, size: u64, stored: &Stored, blob: &[u8]) -> Result<Vec<u8>, ChunkError> {
-        decompress(self.format, size, stored, blob)
+        self.unpacker(blob, stored.range.start).chunk(size, stored)
+    }
+
+    /// Makes chunks out of a part of the blob that begins at byte `start`. Those that share a stream are best asked
+    /// for in its order.
+    pub fn unpacker<'l>(&'l self, blob: &'l [u8], start: u64) -> Unpacker<'l> {
+        Unpacker::new(&self.coding, blob, start)
     }
 }

@@ -19,6 +19,7 @@ pub mod local_socket;
 pub mod loopdev;
 pub mod memory;
 pub mod mount;
+pub mod opened;
 pub mod piped;
 pub mod sched_core;
 pub mod sealed;

@@ -83,8 +83,11 @@ pub(crate) enum Image {
     Import(import::Import),
     /// Show how an image came to be
     History(history::History),
-    /// Compress the layers in another way
-    Convert(convert::Convert),
+    /// Make the layers anew: compressed in another way, or for lazy pulling
+    Convert(Box<convert::Convert>),
+    /// Run an image and put the files first that it opens, for lazy pulling
+    #[command(disable_help_flag = true)]
+    Optimize(Box<optimize::Optimize>),
     /// Show details
     Inspect(inspect::Inspect),
     /// Remove images that are not in use
@@ -156,6 +159,7 @@ impl Image {
                 Command::Inspect(command)
             }
             Self::Convert(convert) => return convert.run(context).await,
+            Self::Optimize(optimize) => return optimize.run(context).await,
             Self::Prune(prune) => return prune.images(context).await,
         };
         connected(context, command).await

@@ -17,6 +17,7 @@ pub(crate) mod images;
 pub(crate) mod import;
 pub(crate) mod info;
 pub(crate) mod inspect;
+pub(crate) mod lazy;
 pub(crate) mod load;
 pub(crate) mod login;
 pub(crate) mod logs;
@@ -24,6 +25,7 @@ pub(crate) mod manifest;
 pub(crate) mod named;
 pub(crate) mod namespace;
 pub(crate) mod network;
+pub(crate) mod optimize;
 pub(crate) mod options;
 pub(crate) mod pods;
 pub(crate) mod port;
@@ -89,6 +91,7 @@ async fn dispatch(global: &Global, command: Command) -> Outcome {
         Command::Logout(command) => command.run().await,
         Command::Search(command) => command.run().await,
         Command::Completion(command) => command.run(),
+        Command::Lazy(command) => command.run(),
         Command::Oci { words } => {
             let code = crate::oci::run(words.into_iter().map(Into::into).collect());
             Ok(u8::from(code != ExitCode::SUCCESS))
@@ -154,6 +157,7 @@ async fn connected(context: &mut Context, command: Command) -> Outcome {
         | Command::Logout(_)
         | Command::Search(_)
         | Command::Completion(_)
+        | Command::Lazy(_)
         | Command::Oci { .. } => Err(Failure::new("this command needs no daemon")),
     }
 }

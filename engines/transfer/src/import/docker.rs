@@ -82,9 +82,8 @@ impl Layers<'_> {
         let reader = self.store.reader(&file.digest).await?;
         let reference = format!("{}-gzip-{}", self.files.prefix, file.digest.hex()).parse()?;
         let made = recompress(self.store, &*reader, Some(&file.digest), Compression::Gzip, &reference).await;
-        let (digest, size) =
-            made.map_err(|error| error.context(format!("cannot compress layer {}", file.digest)))?;
-        let made = Descriptor::new(media::DOCKER_LAYER_GZIP, digest, size);
+        let made = made.map_err(|error| error.context(format!("cannot compress layer {}", file.digest)))?;
+        let made = Descriptor::new(media::DOCKER_LAYER_GZIP, made.digest, made.size);
         self.compressed.insert(file.digest.clone(), made.clone());
         Ok(made)
     }

@@ -1,12 +1,14 @@
 //! A registry with one layer, and a lazy snapshotter that knows it.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use berth_archive::{Compression, Encoder};
 use berth_core::{NewSnapshot, Snapshotter};
 use berth_registry::Registries;
 use berth_snapshot::overlayfs;
@@ -41,6 +43,8 @@ pub(super) enum Behaviour {
 /// What the registry shares with the test.
 struct Shared {
     blob: Vec<u8>,
+    /// The image's configuration.
+    document: Vec<u8>,
     manifest: Vec<u8>,
     behaviour: Mutex<Behaviour>,
     changed: Condvar,
@@ -55,6 +59,8 @@ pub(super) struct World {
     runtime: Runtime,
     shared: Arc<Shared>,
     annotations: Labels,
+    /// What the layer's snapshot is called.
+    target: String,
     registry: Standin,
     config: Config,
     scratch: Scratch,
@@ -65,7 +71,22 @@ pub(super) fn big(number: u32) -> Vec<u8> {
     (0..60_000_u32).flat_map(|n| (n ^ number << 20).wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-fn archive() -> Vec<u8> {
+/// More of them.
+pub(super) fn huge(number: u32) -> Vec<u8> {
+    (0..700_000_u32)
+        .flat_map(|n| (n ^ (number + 8) << 20).wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect()
+}
+
+/// How a layer is made.
+enum Form<'f> {
+    /// By stargz-snapshotter's package.
+    Table(&'f [&'f str]),
+    /// Without a table.
+    Plain(Compression),
+}
+
+fn archive(form: &Form) -> Vec<u8> {
     let mut layer = Archive::new()
         .dir("bin", 0o755)
         .file("bin/tool", b"a tool", 0o755)
@@ -80,6 +101,11 @@ fn archive() -> Vec<u8> {
     for number in 1..=3 {
         layer = layer.file(&format!("data/big-{number}"), &big(number), 0o644);
     }
+    if let Form::Plain(_) = form {
+        for number in 1..=3 {
+            layer = layer.file(&format!("data/huge-{number}"), &huge(number), 0o644);
+        }
+    }
     layer.tar()
 }
 
@@ -90,24 +116,48 @@ impl World {
 
     pub(super) fn with(flags: &[&str]) -> Option<Self> {
         let config = Config { background: false, span_bytes: 1, read_seconds: 3, ..Config::default() };
-        Self::open(flags, config)
+        Self::open(&Form::Table(flags), config)
     }
 
     pub(super) fn fetching_all() -> Option<Self> {
-        Self::open(&["--chunk", "50000"], Config { read_seconds: 3, ..Config::default() })
+        let config = Config { read_seconds: 3, ..Config::default() };
+        Self::open(&Form::Table(&["--chunk", "50000"]), config)
     }
 
-    fn open(flags: &[&str], config: Config) -> Option<Self> {
+    /// With a layer that has no table.
+    pub(super) fn without_table(compression: Compression) -> Option<Self> {
+        let config =
+            Config { background: false, span_bytes: 1, read_seconds: 3, plain: true, ..Config::default() };
+        Self::open(&Form::Plain(compression), config)
+    }
+
+    fn open(form: &Form, config: Config) -> Option<Self> {
         need::root().ok()?;
         need::path("/dev/fuse").ok()?;
-        let tool = need::program("stargz-tool").ok()?;
         let scratch = Scratch::new();
-        let (tar, out) = (scratch.file("layer.tar", archive()), scratch.path("layer"));
-        let printed = Invocation::new(&tool).arg("make").args(flags).arg(&tar).arg(&out).ok();
-        let annotations: Labels = serde_json::from_str(&printed).unwrap();
-        let blob = fs::read(&out).unwrap();
+        let tar = archive(form);
+        let (annotations, blob, is_zstd) = match form {
+            Form::Table(flags) => {
+                let tool = need::program("stargz-tool").ok()?;
+                let (tar, out) = (scratch.file("layer.tar", &tar), scratch.path("layer"));
+                let printed = Invocation::new(&tool).arg("make").args(*flags).arg(&tar).arg(&out).ok();
+                (serde_json::from_str(&printed).unwrap(), fs::read(&out).unwrap(), flags.contains(&"--zstd"))
+            }
+            Form::Plain(compression) => {
+                let mut encoder = Encoder::new(Vec::new(), *compression).unwrap();
+                encoder.write_all(&tar).unwrap();
+                (Labels::new(), encoder.finish().unwrap(), *compression == Compression::Zstd)
+            }
+        };
+        let diff_id = digest(&tar);
+        let target = if annotations.is_empty() { diff_id.clone() } else { "top".to_owned() };
+        let document = json!({
+            "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [diff_id] },
+        });
+        let document = document.to_string().into_bytes();
         let shared = Arc::new(Shared {
-            manifest: manifest(&blob, &annotations, flags.contains(&"--zstd")),
+            manifest: manifest(&blob, &document, &annotations, is_zstd),
+            document,
             blob,
             behaviour: Mutex::new(Behaviour::Honest),
             changed: Condvar::new(),
@@ -118,7 +168,7 @@ impl World {
         let answering = Arc::clone(&shared);
         let registry = Standin::start(move |request| answering.answer(request));
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let mut world = Self { lazy: None, runtime, shared, annotations, registry, config, scratch };
+        let mut world = Self { lazy: None, runtime, shared, annotations, target, registry, config, scratch };
         world.open_lazy();
         Some(world)
     }
@@ -143,6 +193,24 @@ impl World {
         self.lazy = None;
         mounts::unmount_beneath(self.scratch.folder());
         self.open_lazy();
+    }
+
+    /// The same, and the cache is lost.
+    pub(super) fn forget(&mut self) {
+        self.lazy = None;
+        mounts::unmount_beneath(self.scratch.folder());
+        fs::remove_dir_all(self.scratch.path("root/chunks")).unwrap();
+        self.open_lazy();
+    }
+
+    /// What the layer's snapshot is called.
+    pub(super) fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Where the index of the layer is.
+    pub(super) fn index(&self) -> PathBuf {
+        self.scratch.path("root/indexes").join(&digest(&self.shared.blob)["sha256:".len()..])
     }
 
     pub(super) fn lazy(&self) -> &Lazy {
@@ -209,9 +277,11 @@ impl World {
             ("containerd.io/snapshot/cri.layer-digest".to_owned(), digest(&self.shared.blob)),
             ("containerd.io/snapshot/cri.manifest-digest".to_owned(), digest(&self.shared.manifest)),
         ]);
-        if !self.annotations.keys().any(|key| key.contains("zstd")) {
-            let key = berth_stargz::annotation::TOC_DIGEST;
-            labels.insert(key.to_owned(), self.annotations[key].clone());
+        let key = berth_stargz::annotation::TOC_DIGEST;
+        if let Some(table) = self.annotations.get(key)
+            && !self.annotations.keys().any(|key| key.contains("zstd"))
+        {
+            labels.insert(key.to_owned(), table.clone());
         }
         labels
     }
@@ -258,10 +328,9 @@ impl World {
 
     /// The layer, claimed, and a container's root filesystem on it.
     pub(super) fn mounted(&self, name: &str) -> PathBuf {
-        let error =
-            self.prepared("top", None, self.labels()).expect_err("the layer is there without its bytes");
+        let error = self.prepared(&self.target, None, self.labels()).expect_err("the layer is there");
         assert_eq!(error.kind(), berth_types::ErrorKind::AlreadyExists, "{error:?}");
-        self.container(name, "top")
+        self.container(name, &self.target)
     }
 
     pub(super) fn container(&self, name: &str, parent: &str) -> PathBuf {
@@ -283,14 +352,14 @@ impl Drop for World {
     }
 }
 
-fn manifest(blob: &[u8], annotations: &Labels, is_zstd: bool) -> Vec<u8> {
+fn manifest(blob: &[u8], document: &[u8], annotations: &Labels, is_zstd: bool) -> Vec<u8> {
     let compression = if is_zstd { "zstd" } else { "gzip" };
     let layer = json!({
         "mediaType": format!("application/vnd.oci.image.layer.v1.tar+{compression}"),
         "digest": digest(blob), "size": blob.len(), "annotations": annotations,
     });
     let config = json!({
-        "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(b"{}"), "size": 2,
+        "mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(document), "size": document.len(),
     });
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -331,6 +400,9 @@ impl Shared {
                 .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
                 .header("Docker-Content-Digest", &digest(&self.manifest));
         }
+        if request.path() == format!("/v2/a/b/blobs/{}", digest(&self.document)) {
+            return Reply::new(200, self.document.clone());
+        }
         if request.path() != format!("/v2/a/b/blobs/{}", digest(&self.blob)) {
             return Reply::new(404, "{}");
         }
@@ -338,7 +410,17 @@ impl Shared {
     }
 
     fn part(&self, request: &Request, behaviour: Behaviour) -> Reply {
-        let whole = || Reply::new(200, self.blob.clone());
+        let whole = || {
+            let mut whole = self.blob.clone();
+            if request.method == "GET" {
+                self.given.fetch_add(whole.len() as u64, Ordering::SeqCst);
+            }
+            if behaviour == Behaviour::Lying {
+                let middle = whole.len() / 2;
+                whole[middle] ^= 0x55;
+            }
+            Reply::new(200, whole)
+        };
         let Some(range) = request.header("range").filter(|_| behaviour != Behaviour::NoRanges) else {
             return whole();
         };

@@ -85,6 +85,11 @@ impl<R: BufRead> Reader<R> {
         Err(TarError::Truncated { offset: self.offset })
     }
 
+    /// Bytes of the archive that were read so far: right after an entry, where its data begins.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
     /// The data of the entry that was answered last; for a sparse file its runs joined.
     pub fn data(&mut self) -> Data<'_, R> {
         Data { reader: self }

@@ -57,6 +57,16 @@ impl<W: Write> Writer<W> {
         Ok(self.inner)
     }
 
+    /// Ends the current entry, of which all data was written, so that what comes next is a header.
+    pub fn end_entry(&mut self) -> Result<(), TarError> {
+        self.close_entry()
+    }
+
+    /// Where the archive goes: between two entries' parts, whoever writes it may say something to it.
+    pub fn inner_mut(&mut self) -> &mut W {
+        &mut self.inner
+    }
+
     /// Bytes of the current entry that are still to be written.
     pub fn remaining(&self) -> u64 {
         self.remaining
