@@ -5,8 +5,8 @@ use std::sync::Arc;
 use berth_types::{Error, Result, SnapshotterName};
 
 use crate::{
-    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces, SandboxController,
-    Sandboxes, Scope, Snapshotter, Tasks, Transfers,
+    Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Mounts, Namespaces,
+    SandboxController, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
 
 /// The handles of a daemon, its own or a remote one's. Asking for a handle is cheap and does no
@@ -42,6 +42,11 @@ pub trait Catalog: Send + Sync {
 
     /// Sandboxes, for a catalog that keeps them.
     fn sandboxes(&self, _scope: &Scope) -> Option<Arc<dyn Sandboxes>> {
+        None
+    }
+
+    /// Mounts that it performs for clients, for a catalog that does.
+    fn mounts(&self, _scope: &Scope) -> Option<Arc<dyn Mounts>> {
         None
     }
 

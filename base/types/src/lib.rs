@@ -4,6 +4,7 @@
 //! Nothing here does I/O, knows the wire or depends on an async runtime. Every other crate may
 //! use it. Names are those of containerd and of the OCI specifications.
 
+mod activation;
 mod any;
 pub mod attach;
 mod container;
@@ -25,9 +26,11 @@ mod mount;
 mod namespace;
 mod plugin;
 mod sandbox;
+mod size;
 mod snapshot;
 mod task;
 
+pub use activation::{Activation, ActiveMount};
 pub use any::Any;
 pub use container::{Container, ContainerUpdate, RuntimeInfo};
 pub use content::{BlobInfo, IngestStatus};
@@ -47,6 +50,7 @@ pub use mount::Mount;
 pub use namespace::NamespaceRecord;
 pub use plugin::{PluginInfo, PluginState, ServerInfo};
 pub use sandbox::{Sandbox, SandboxUpdate};
+pub use size::parse_bytes;
 pub use snapshot::{SnapshotInfo, SnapshotKind, Usage};
 pub use task::{
     Exit, KillTarget, Metric, ProcessInfo, ProcessRef, ProcessState, ProcessStatus, Stdio, TerminalSize,

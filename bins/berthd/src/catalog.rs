@@ -7,16 +7,18 @@ use async_trait::async_trait;
 use berth_client::Client;
 use berth_core::{
     ApplyRequest, Catalog, CompareRequest, Containers, ContentStore, Differ, Events, Images, Introspection,
-    Leases, Namespaces, SandboxController, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
+    Leases, Mounts, Namespaces, SandboxController, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
 use berth_cri::Cri;
 use berth_diff::{Processor, Walking};
 use berth_metadata::Metadata;
+use berth_mounts::Activations;
 use berth_registry::Registries;
 use berth_runtime::{Exchange, Runtime};
 use berth_transfer::{Service, Settings};
 use berth_types::{Any, Descriptor, Error, ErrorKind, Result, SnapshotterName};
 
+use crate::activated::Activated;
 use crate::introspection::{Details, Parts};
 use crate::proxy;
 
@@ -24,6 +26,7 @@ use crate::proxy;
 #[derive(Clone)]
 pub(crate) struct Own {
     pub(crate) metadata: Arc<Metadata>,
+    pub(crate) activations: Activations,
     pub(crate) differs: Arc<Differs>,
     pub(crate) runtime: Arc<Runtime>,
     pub(crate) exchange: Arc<Exchange>,
@@ -72,7 +75,8 @@ impl Catalog for Own {
         let order = self.differs.order.iter().map(|source| match source {
             DifferSource::Walking => {
                 let walking = Walking::new(self.metadata.content(scope));
-                Arc::new(walking.with_processors(self.differs.processors.clone())) as Arc<dyn Differ>
+                let differ = Arc::new(walking.with_processors(self.differs.processors.clone()));
+                Arc::new(Activated { differ, mounts: self.activations.mounts(scope) }) as Arc<dyn Differ>
             }
             DifferSource::Remote(client) => proxy::differ(client, scope),
         });
@@ -97,6 +101,10 @@ impl Catalog for Own {
 
     fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {
         self.metadata.leases(scope)
+    }
+
+    fn mounts(&self, scope: &Scope) -> Option<Arc<dyn Mounts>> {
+        Some(self.activations.mounts(scope))
     }
 
     fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {

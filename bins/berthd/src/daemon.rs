@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use berth_content::Store;
-use berth_core::Catalog;
+use berth_core::{Catalog, Mounts};
 use berth_metadata::{GcConfig, Metadata, Sharing};
+use berth_mounts::Activations;
 use berth_registry::Registries;
-use berth_runtime::{Deps, Exchange, Runtime, ShimLog, Timeouts};
+use berth_runtime::{Deps, Exchange, Runtime, Scoped, ShimLog, Timeouts};
 use berth_server::{Limits, Listeners, Owner, Socket};
 use berth_sys::limits::OpenFiles;
 use tokio::task::JoinSet;
@@ -33,6 +34,10 @@ use crate::{figures, identity, kubernetes, log, parts, proxy, reload, report, tr
 
 /// containerd's table with the files of classes.
 const TASKS: &str = "io.containerd.service.v1.tasks-service";
+/// containerd's table of its differ for EROFS images, which is part of ours.
+const IMAGES: &str = "io.containerd.differ.v1.erofs";
+/// Where containerd has it, and so whoever reads its mount points.
+const MOUNTS: &str = "io.containerd.mount-manager.v1.bolt";
 /// Threads that serve. One would do for most; with two a large answer does not hold up a small one.
 const WORKERS: usize = 2;
 /// Threads for work that blocks, at most; each ends when it has had nothing to do for a while.
@@ -179,11 +184,13 @@ impl Daemon {
         let known = |name: &str| opened.contains_key(name);
         let transfers = config.plugins.transfer.settings(&known, &config.plugins.diff.default)?;
 
+        let activations = activations(config)?;
         let metadata = Metadata::open(
             &root.join("io.containerd.metadata.v1.bolt/meta.redb"),
             berth_metadata::Parts {
                 content: Arc::new(content),
                 snapshotters: named(opened),
+                mounts: Some(Arc::new(activations.clone())),
                 events: exchange.clone(),
                 gc: gc(config),
                 sharing: sharing(config)?,
@@ -194,7 +201,7 @@ impl Daemon {
         records.extend(differ_records(&differs));
 
         let settings = berth_runtime::Config { open_files, ..runtime_config(config)? };
-        let runtime = Runtime::open(settings, deps(&metadata, &exchange)).await?;
+        let runtime = Runtime::open(settings, deps(&metadata, &activations, &exchange)).await?;
         let recovery = runtime.recover().await?;
         tracing::debug!(
             alive = recovery.alive,
@@ -216,6 +223,7 @@ impl Daemon {
             Arc::new(Controllers { remote: proxy::controllers(config), ..Controllers::default() });
         let catalog = Own {
             metadata: metadata.clone(),
+            activations,
             differs: Arc::new(differs),
             runtime: runtime.clone(),
             exchange,
@@ -277,6 +285,12 @@ fn sharing(config: &Config) -> Result<Sharing> {
 }
 
 fn differs(config: &Config) -> Result<Differs> {
+    let images = config.plugins.others.get(IMAGES).and_then(toml::Value::as_table);
+    if images.and_then(|table| table.get("enable_dmverity")).and_then(toml::Value::as_bool) == Some(true) {
+        bail!(
+            "enable_dmverity of {IMAGES}: berth cannot make dm-verity devices, so nothing would verify the layers: remove it"
+        );
+    }
     let mut remote = proxy::differs(config);
     let diff = &config.plugins.diff;
     let mut order = Vec::new();
@@ -322,7 +336,25 @@ fn differ_records(differs: &Differs) -> Vec<berth_types::PluginInfo> {
     records
 }
 
-fn deps(metadata: &Arc<Metadata>, exchange: &Arc<Exchange>) -> Deps {
+/// The mounts that are performed for clients, as containerd has them below the state folder. What clients have made is
+/// below the root folder, or where a snapshotter keeps its own.
+fn activations(config: &Config) -> Result<Activations> {
+    let plugins = &config.plugins;
+    let elsewhere = [
+        &plugins.blockfile.root_path,
+        &plugins.btrfs.root_path,
+        &plugins.erofs.root_path,
+        &plugins.native.root_path,
+        &plugins.overlayfs.root_path,
+    ];
+    let elsewhere = elsewhere.into_iter().filter(|folder| folder.is_absolute()).cloned();
+    let folder = config.state.join(MOUNTS).join("t");
+    Ok(Activations::open(&folder, [config.root.clone()].into_iter().chain(elsewhere))?)
+}
+
+fn deps(metadata: &Arc<Metadata>, activations: &Activations, exchange: &Arc<Exchange>) -> Deps {
+    let activations = activations.clone();
+    let mounts: Scoped<dyn Mounts> = Box::new(move |scope| activations.mounts(scope));
     let (containers, snapshotters, content) = (metadata.clone(), metadata.clone(), metadata.clone());
     Deps {
         events: exchange.clone(),
@@ -330,6 +362,7 @@ fn deps(metadata: &Arc<Metadata>, exchange: &Arc<Exchange>) -> Deps {
         containers: Box::new(move |scope| containers.containers(scope)),
         snapshotters: Box::new(move |name, scope| snapshotters.snapshotter(name, scope)),
         content: Box::new(move |scope| content.content(scope)),
+        mounts: Some(mounts),
     }
 }
 
@@ -383,6 +416,11 @@ fn unused(config: &Config) -> Vec<String> {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
     }
     let tasks = config.plugins.others.get(TASKS).and_then(toml::Value::as_table);
+    let images = config.plugins.others.get(IMAGES).and_then(toml::Value::as_table);
+    if images.and_then(|table| table.get("enable_tar_index")).and_then(toml::Value::as_bool) == Some(true) {
+        warnings
+            .push(format!("enable_tar_index of {IMAGES} has no effect: layers become images of their own"));
+    }
     for (key, instead) in [
         (
             "blockio_config_file",

@@ -20,7 +20,7 @@ const SERVICE: &str = "io.containerd.service.v1";
 const SNAPSHOTTER: &str = "io.containerd.snapshotter.v1";
 
 /// The gRPC services and what they stand on.
-const SERVICES: [(&str, &[&str]); 16] = [
+const SERVICES: [(&str, &[&str]); 17] = [
     ("containers", &[SERVICE]),
     ("content", &[SERVICE]),
     ("diff", &[SERVICE]),
@@ -29,6 +29,7 @@ const SERVICES: [(&str, &[&str]); 16] = [
     ("images", &[SERVICE]),
     ("introspection", &[SERVICE]),
     ("leases", &["io.containerd.lease.v1"]),
+    ("mounts", &["io.containerd.mount-manager.v1"]),
     ("namespaces", &[SERVICE]),
     ("sandbox-controllers", &["io.containerd.sandbox.controller.v1", EVENT]),
     ("sandboxes", &["io.containerd.sandbox.store.v1"]),
@@ -50,9 +51,6 @@ const BASES: [(&str, &[&str]); 8] = [
     ("snapshots-service", &[METADATA]),
     ("tasks-service", &[EVENT, "io.containerd.runtime.v2", METADATA]),
 ];
-
-/// Parts of containerd 2.3 that berth does not have yet.
-const LATER: [(&str, &str); 2] = [(GRPC, "mounts"), ("io.containerd.mount-manager.v1", "bolt")];
 
 /// The restart monitor's name in `disabled_plugins`.
 pub(crate) const RESTART_MONITOR: &str = "io.containerd.monitor.container.v1.restart";
@@ -83,6 +81,8 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
         ready("io.containerd.lease.v1", "manager", &[METADATA]),
         ready("io.containerd.monitor.task.v1", "cgroups", &[EVENT]),
         verifier(config),
+        ready("io.containerd.mount-handler.v1", "erofs", &[]),
+        ready("io.containerd.mount-manager.v1", "bolt", &[METADATA, "io.containerd.mount-handler.v1"]),
         ready("io.containerd.nri.v1", "nri", &[]),
         restart(),
         ready("io.containerd.podsandbox.controller.v1", "podsandbox", &[EVENT, METADATA]),
@@ -105,11 +105,6 @@ pub(crate) fn inventory(config: &Config) -> Vec<PluginInfo> {
     ];
     records.extend(BASES.map(|(id, requires)| ready(SERVICE, id, requires)));
     records.extend(SERVICES.map(|(id, requires)| ready(GRPC, id, requires)));
-    records.extend(LATER.map(|(kind, id)| {
-        let mut record = ready(kind, id, &[]);
-        record.state = PluginState::Skipped("berth does not have it yet".to_owned());
-        record
-    }));
     records.retain(|record| {
         let disabled = config.disabled_plugins.contains(&plugin_uri(record));
         let optional = OPTIONAL.contains(&plugin_uri(record).as_str());

@@ -3,6 +3,7 @@
 //! Composition only: the command line and the configuration are read here, [`daemon`] opens the parts one after
 //! the other, and the sockets open last.
 
+mod activated;
 mod catalog;
 mod command;
 mod config;

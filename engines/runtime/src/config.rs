@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::{Containers, ContentStore, Namespaces, Scope, Snapshotter};
+use berth_core::{Containers, ContentStore, Mounts, Namespaces, Scope, Snapshotter};
 use berth_sys::limits::OpenFiles;
 use berth_types::{Result, SnapshotterName};
 
@@ -176,6 +176,8 @@ pub struct Deps {
     pub snapshotters: ScopedSnapshotter,
     /// For checkpoints.
     pub content: Scoped<dyn ContentStore>,
+    /// For root filesystems of which a shim cannot mount everything.
+    pub mounts: Option<Scoped<dyn Mounts>>,
 }
 
 #[cfg(test)]

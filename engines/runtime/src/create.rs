@@ -89,7 +89,9 @@ impl Engine {
     }
 
     async fn bring_up(self: &Arc<Self>, scope: &Scope, plan: Plan, undo: &mut Rollback) -> Result<Arc<Task>> {
-        let Plan { bundle, program, spec, options, host, request } = plan;
+        let Plan { bundle, program, spec, options, host, mut request } = plan;
+        let rootfs = std::mem::take(&mut request.rootfs);
+        request.rootfs = self.activate(bundle.key(), &program, options.as_ref(), rootfs, undo).await?;
         undo.push("the bundle", {
             let bundle = bundle.clone();
             move || blocking(move || bundle.delete())

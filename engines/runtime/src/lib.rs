@@ -26,6 +26,7 @@ mod create;
 mod engine;
 mod exchange;
 mod key;
+mod mounts;
 mod nursery;
 mod recover;
 mod registry;

@@ -217,6 +217,7 @@ impl Engine {
         if let Err(error) = blocking(move || removed.delete()).await {
             tracing::error!(task = %bundle.key(), "cannot remove the bundle: {}", error.chain());
         }
+        self.deactivate(bundle.key()).await;
     }
 
     /// Removes work folders whose bundles went with a reboot.

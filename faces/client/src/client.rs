@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use berth_core::{
-    Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Namespaces,
+    Catalog, Containers, ContentStore, Differ, Events, Images, Introspection, Leases, Mounts, Namespaces,
     SandboxController, Scope, Snapshotter, Tasks,
 };
 use berth_types::{Result, SnapshotterName};
@@ -13,8 +13,8 @@ use berth_types::{Result, SnapshotterName};
 use crate::bound::Bound;
 use crate::channel::Spare;
 use crate::{
-    Pods, channel, containers, content, controllers, diff, events, images, introspection, leases, namespaces,
-    snapshots, tasks,
+    Pods, channel, containers, content, controllers, diff, events, images, introspection, leases, mounts,
+    namespaces, snapshots, tasks,
 };
 
 /// A daemon at a socket. Clones share the connection.
@@ -84,6 +84,10 @@ impl Catalog for Client {
 
     fn leases(&self, scope: &Scope) -> Arc<dyn Leases> {
         Arc::new(leases::Remote(self.bound.to(scope)))
+    }
+
+    fn mounts(&self, scope: &Scope) -> Option<Arc<dyn Mounts>> {
+        Some(Arc::new(mounts::Remote(self.bound.to(scope))))
     }
 
     fn tasks(&self, scope: &Scope) -> Arc<dyn Tasks> {

@@ -18,6 +18,7 @@ mod events;
 mod images;
 mod introspection;
 mod leases;
+mod mounts;
 mod namespaces;
 mod pods;
 mod snapshots;

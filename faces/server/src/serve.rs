@@ -20,8 +20,8 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::ttrpc::ForwardedEvents;
 use crate::{
-    containers, content, controllers, diff, events, health, images, introspection, leases, namespaces,
-    sandboxes, snapshots, streaming, tasks, transfer, version,
+    containers, content, controllers, diff, events, health, images, introspection, leases, mounts,
+    namespaces, sandboxes, snapshots, streaming, tasks, transfer, version,
 };
 
 /// How long the changes under way may take when the daemon is told to stop.
@@ -158,7 +158,7 @@ pub async fn serve_snapshotter(
     result
 }
 
-/// Every service. What is not here is answered with Unimplemented; [`crate::later`] lists what follows.
+/// Every service.
 fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Routes {
     macro_rules! service {
         ($server:path, $service:expr) => {
@@ -177,6 +177,7 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
         berth_proto::berth::snapshots::v1::snapshots_server::SnapshotsServer<snapshots::Snapshots>;
     type Diff = api::diff::v1::diff_server::DiffServer<diff::Diff>;
     type Leases = api::leases::v1::leases_server::LeasesServer<leases::Leases>;
+    type Mounts = api::mounts::v1::mounts_server::MountsServer<mounts::Mounts>;
     type SandboxStore = api::sandbox::v1::store_server::StoreServer<sandboxes::Sandboxes>;
     type Controllers = api::sandbox::v1::controller_server::ControllerServer<controllers::Controllers>;
     type Events = api::events::v1::events_server::EventsServer<events::Events>;
@@ -197,6 +198,7 @@ fn routes(shared: &Shared, receive: usize, stop: &watch::Receiver<bool>) -> Rout
         .add_service(service!(OwnSnapshots, snapshots::Snapshots::of(s())))
         .add_service(service!(Diff, diff::Diff(s())))
         .add_service(service!(Leases, leases::Leases(s(), pipes.clone())))
+        .add_service(service!(Mounts, mounts::Mounts(s())))
         .add_service(service!(SandboxStore, sandboxes::Sandboxes(s())))
         .add_service(service!(Controllers, controllers::Controllers(s())))
         .add_service(service!(Events, events::Events(s())))

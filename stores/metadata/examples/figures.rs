@@ -39,6 +39,7 @@ fn open(root: &Path) -> Result<Arc<Metadata>> {
     let parts = Parts {
         content: Arc::new(berth_content::Store::open(&root.join("content"))?),
         snapshotters: BTreeMap::from([("native".parse()?, native)]),
+        mounts: None,
         events: Arc::new(Nobody),
         gc: GcConfig { startup_delay: Duration::from_hours(1), ..GcConfig::default() },
         sharing: Sharing::Shared,

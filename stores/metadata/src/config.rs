@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_core::{ContentStore, Events, Snapshotter};
+use berth_core::{ContentStore, Events, MountKeeper, Snapshotter};
 use berth_types::SnapshotterName;
 
 /// The backends that a metadata store puts its namespaces over, and how it behaves.
@@ -13,6 +13,8 @@ pub struct Parts {
     pub content: Arc<dyn ContentStore>,
     /// The snapshotters, by the names that clients ask for.
     pub snapshotters: BTreeMap<SnapshotterName, Arc<dyn Snapshotter>>,
+    /// Who keeps activated mounts, if anybody does. They are held by leases and labels as everything is, and recorded there.
+    pub mounts: Option<Arc<dyn MountKeeper>>,
     /// Where changes are told, once they are committed.
     pub events: Arc<dyn Events>,
     /// When garbage is collected.

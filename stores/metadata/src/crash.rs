@@ -153,6 +153,7 @@ fn open(root: &Path, disk: &Disk) -> Result<(Arc<Metadata>, Arc<dyn Snapshotter>
     let parts = Parts {
         content: Arc::new(berth_content::Store::open(&root.join("content"))?),
         snapshotters: BTreeMap::from([("native".parse()?, Arc::clone(&native))]),
+        mounts: None,
         events: Arc::new(Nobody),
         gc: GcConfig { startup_delay: std::time::Duration::from_hours(1), ..GcConfig::default() },
         sharing: Sharing::Shared,

@@ -31,12 +31,14 @@ pub(crate) enum Kind {
     Commit = 10,
     /// (namespace, id)
     Sandbox = 11,
+    /// (namespace, name): an activated mount, whose record is elsewhere. Never on disk: the collector marks it.
+    Mount = 12,
 }
 
 impl Kind {
     /// The kind that a key begins with.
     pub(crate) fn of(key: &[u8]) -> Option<Self> {
-        const ALL: [Kind; 12] = [
+        const ALL: [Kind; 13] = [
             Kind::Meta,
             Kind::Namespace,
             Kind::Image,
@@ -49,6 +51,7 @@ impl Kind {
             Kind::Child,
             Kind::Commit,
             Kind::Sandbox,
+            Kind::Mount,
         ];
         key.first().and_then(|&byte| ALL.get(usize::from(byte)).copied())
     }

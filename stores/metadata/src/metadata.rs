@@ -50,7 +50,7 @@ impl Metadata {
         backup: Option<Backup>,
         parts: Parts,
     ) -> Result<Arc<Self>> {
-        let Parts { content, snapshotters, events, gc, sharing } = parts;
+        let Parts { content, snapshotters, mounts, events, gc, sharing } = parts;
         let schedule = Arc::new(Schedule::new(gc));
         let observer = {
             let schedule = Arc::clone(&schedule);
@@ -64,6 +64,7 @@ impl Metadata {
             ledger,
             content,
             snapshotters,
+            mounts,
             sharing,
             locks: Locks::default(),
             sequence,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use berth_core::{ContentStore, Deletion, Snapshotter};
+use berth_core::{ContentStore, Deletion, MountKeeper, Snapshotter};
 use berth_types::{Namespace, Result, SnapshotterName};
 use tokio::sync::watch;
 
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) ledger: Ledger,
     pub(crate) content: Arc<dyn ContentStore>,
     pub(crate) snapshotters: BTreeMap<SnapshotterName, Arc<dyn Snapshotter>>,
+    pub(crate) mounts: Option<Arc<dyn MountKeeper>>,
     pub(crate) sharing: Sharing,
     pub(crate) locks: Locks,
     pub(crate) sequence: Sequence,

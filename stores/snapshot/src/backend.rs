@@ -36,6 +36,23 @@ pub(crate) struct Place<'a> {
     pub(crate) labels: &'a Labels,
 }
 
+/// What a new snapshot is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To take a layer that is unpacked. Clients tell by the key: it begins with containerd's `extract-`.
+    Layer,
+    /// Anything else: what a container writes.
+    Container,
+}
+
+impl Purpose {
+    /// What a snapshot of that key is for. The daemon's keys have the namespace and a number before the client's.
+    fn of(key: &SnapshotKey) -> Self {
+        let named = key.as_str().splitn(3, '/').any(|part| part.starts_with("extract-"));
+        if named { Self::Layer } else { Self::Container }
+    }
+}
+
 /// What makes one snapshotter differ from another.
 pub(crate) trait Shape: Send + Sync + 'static {
     /// Whether such a snapshot has a folder of its own.
@@ -46,6 +63,11 @@ pub(crate) trait Shape: Send + Sync + 'static {
 
     /// Fills the folder of a new snapshot.
     fn fill(&self, trees: &Trees, folder: &OwnedFd, place: &Place<'_>) -> Result<()>;
+
+    /// Readies that folder for what a container writes. Not done for a snapshot that takes a layer.
+    fn make_room(&self, _folder: &OwnedFd, _place: &Place<'_>) -> Result<()> {
+        Ok(())
+    }
 
     /// Makes what the mounts name, if it does not stay by itself. Blocking, and idempotent.
     fn bring_up(&self, _trees: &Trees, _place: &Place<'_>) -> Result<()> {
@@ -155,10 +177,10 @@ impl<S: Shape> Inner<S> {
 
     fn make(&self, new: NewSnapshot, kind: SnapshotKind) -> Result<Vec<Mount>> {
         validate_labels(&new.labels)?;
-        let labels = new.labels.clone();
+        let (labels, purpose) = (new.labels.clone(), Purpose::of(&new.key));
         let mut ticket = self.records().reserve(new, kind)?;
         let made = self
-            .make_tree(&mut ticket, kind, &labels)
+            .make_tree(&mut ticket, (kind, purpose), &labels)
             .and_then(|()| {
                 let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
                 self.mounts_of(&place)
@@ -191,14 +213,23 @@ impl<S: Shape> Inner<S> {
         self.shape.mounts(&self.trees, place)
     }
 
-    fn make_tree(&self, ticket: &mut Ticket, kind: SnapshotKind, labels: &Labels) -> Result<()> {
+    fn make_tree(
+        &self,
+        ticket: &mut Ticket,
+        (kind, purpose): (SnapshotKind, Purpose),
+        labels: &Labels,
+    ) -> Result<()> {
         loop {
             let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels };
             if !self.shape.has_folder(&place) {
                 return Ok(());
             }
             match self.trees.make(ticket.id, self.shape.folder_mode()) {
-                Ok(folder) => return self.shape.fill(&self.trees, &folder, &place),
+                Ok(folder) => {
+                    self.shape.fill(&self.trees, &folder, &place)?;
+                    let writes = kind == SnapshotKind::Active && purpose == Purpose::Container;
+                    return if writes { self.shape.make_room(&folder, &place) } else { Ok(()) };
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.records().renumber(ticket),
                 Err(error) => {
                     let path = self.trees.path(ticket.id);

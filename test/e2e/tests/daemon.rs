@@ -123,8 +123,15 @@ fn a_config_that_is_wrong_keeps_the_daemon_from_starting() {
         ),
         ("version = 1\n", "version = 2"),
         ("version = 2\nimports = ['absent.toml']\n", "absent.toml"),
-        ("version = 2\nrequired_plugins = ['io.containerd.mount-manager.v1.bolt']\n", "load required plugin"),
+        (
+            "version = 2\nrequired_plugins = ['io.containerd.snapshotter.v1.absent']\n",
+            "required plugin io.containerd.snapshotter.v1.absent not included",
+        ),
         ("version = 2\nroot = 'relative'\n", "absolute path"),
+        (
+            "version = 2\n[plugins.'io.containerd.differ.v1.erofs']\n enable_dmverity = true\n",
+            "dm-verity devices",
+        ),
         ("version = 2\n[debug]\n level = 'loud'\n", "unknown log level"),
     ] {
         let config = scratch.file("config.toml", text);

@@ -3,11 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
+use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
+use berth_proto::containerd::services::leases::v1::{AddResourceRequest, Resource};
 use e2e::{Cli, IMAGE};
+use hyper_util::rt::TokioIo;
 use testkit::image::{Image, Layer};
 use testkit::registry::DockerRegistry;
 use testkit::volume::{Volume, empty_ext4};
 use testkit::{Kind, Scratch, Setup, need, wait};
+use tokio::net::UnixStream;
+use tonic::Request;
+use tonic::transport::{Endpoint, Uri};
 
 /// A daemon with erofs; none where the machine does not have it.
 fn with_erofs() -> Option<Cli> {
@@ -150,4 +156,101 @@ fn containers_run_on_images_of_filesystems() {
     let Ok(empty) = empty_ext4(&scratch, 64 << 20) else { return };
     let config = format!("[plugins.'io.containerd.snapshotter.v1.blockfile']\n scratch_file = {empty:?}\n");
     serves("blockfile", config);
+}
+
+#[test]
+fn who_holds_a_snapshot_is_told() {
+    let Ok(cli) = Cli::start() else { return };
+    let why =
+        |name: &str| cli.run("snapshot why --format").args(["{{.What}} {{.Name}}: {{.How}}", name]).ok();
+    let committed = || cli.run("snapshot ls -q -f kind=committed").ok();
+    cli.run(&format!("create --name one {IMAGE}")).ok();
+    let layers: Vec<String> = committed().lines().map(str::to_owned).collect();
+    let [layer] = &layers[..] else { panic!("an image of one layer: {layers:?}") };
+    let container = cli.run("inspect --format {{.Id}} one").ok();
+    let container = container.trim();
+    let active = cli.run("snapshot ls -q -f kind=active").ok();
+    let told = why(layer);
+    for line in [
+        format!("image {IMAGE}: layer 1 of 1"),
+        format!("container {container}: its root filesystem is made of it"),
+        format!("snapshot {}: stands on it (active)", active.trim()),
+    ] {
+        assert!(told.lines().any(|found| found == line), "{line} is not in:\n{told}");
+    }
+    assert_eq!(told.lines().count(), 3, "{told}");
+    assert_eq!(why(&layer["sha256:".len()..][..8]), told, "a short name is enough");
+    assert_eq!(why(active.trim()), format!("container {container}: its root filesystem\n"));
+    assert!(cli.run("snapshot why absent").fails().contains("no such snapshot: absent"));
+
+    let taken = |format: &str| {
+        let rows = cli.run("snapshot df --format").arg(format!("{{{{.Name}}}} {format}")).ok();
+        let row = rows.lines().find_map(|row| row.strip_prefix("overlayfs ")).map(str::to_owned);
+        row.unwrap_or_else(|| panic!("{rows}"))
+    };
+    assert_eq!(taken("{{.Committed}} {{.Active}} {{.Views}} {{.Reclaimable}}"), "1 1 0 0B (0%)");
+    assert!(cli.run("snapshot df").ok().starts_with("SNAPSHOTTER"));
+    cli.run("rm one").ok();
+    let all = taken("{{.Size}}");
+    wait::soon("the container's layer is gone", || taken("{{.Active}}") == "0");
+    assert_eq!(taken("{{.Reclaimable}}"), format!("{all} (100%)"));
+
+    let ctr = || cli.daemon().ctr().expect("a daemon that runs has its client");
+    ctr().line("leases create --id held").ok();
+    hold(&cli, "held", layer);
+    cli.run(&format!("rmi {IMAGE}")).ok();
+    wait::soon("the lease alone to hold the layer", || {
+        let told = why(layer);
+        told.starts_with("lease held: holds it until ") && told.lines().count() == 1
+    });
+    ctr().line("leases rm --sync held").ok();
+    assert_eq!(committed(), "");
+    cli.finish();
+}
+
+/// Lets a lease hold a snapshot.
+fn hold(cli: &Cli, lease: &str, snapshot: &str) {
+    let path = cli.daemon().address();
+    let connector = tower::service_fn(move |_: Uri| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    let resource = Resource { id: snapshot.to_owned(), r#type: "snapshots/overlayfs".to_owned() };
+    let message = AddResourceRequest { id: lease.to_owned(), resource: Some(resource) };
+    let mut request = Request::new(message);
+    let namespace = cli.daemon().tag().parse().expect("a tag is a word");
+    request.metadata_mut().insert("containerd-namespace", namespace);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let added = runtime.block_on(async {
+        let channel = Endpoint::from_static("http://localhost").connect_with_connector_lazy(connector);
+        LeasesClient::new(channel).add_resource(request).await
+    });
+    added.expect("the lease is there");
+}
+
+#[test]
+fn what_a_container_writes_can_have_a_limit() {
+    if need::program("mkfs.ext4").is_err() {
+        return;
+    }
+    let config = "[plugins.'io.containerd.snapshotter.v1.erofs']\n default_size = '32MiB'\n".to_owned();
+    let Ok(mut cli) = Cli::with(Kind::Berth, Setup { config, ..Setup::default() }) else { return };
+    let info = cli.run("info").ok();
+    if need::that(info.contains("erofs"), &format!("the snapshotter erofs:\n{info}")).is_err() {
+        return;
+    }
+    let script = "echo kept > /kept; dd if=/dev/zero of=/large bs=1M count=64 2>&1; rm /large; cat /kept";
+    let told = cli.sh(&format!("run --snapshotter erofs --name one {IMAGE}"), script).ok();
+    assert!(told.contains("No space left on device") && told.ends_with("kept\n"), "{told}");
+    cli.daemon_mut().kill();
+    cli.daemon_mut().restart();
+    assert_eq!(cli.run("cp one:/kept -").outcome().code(), 0);
+    let ctr = cli.daemon().ctr().expect("a daemon that runs has its client");
+    assert_eq!(
+        ctr.line("run --rm --snapshotter erofs").args([IMAGE, "two", "echo", "by ctr"]).ok(),
+        "by ctr\n"
+    );
+    cli.run("--snapshotter erofs commit one berth.test/made:1").ok();
+    assert_eq!(cli.run("run --snapshotter erofs --rm berth.test/made:1 cat /kept").ok(), "kept\n");
+    finish(cli);
 }

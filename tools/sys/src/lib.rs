@@ -10,6 +10,7 @@ mod tests;
 pub mod beneath;
 pub mod capabilities;
 pub mod child;
+pub mod filesystem;
 pub mod fork;
 pub mod given;
 pub mod held;

@@ -1,21 +1,29 @@
 //! Loop devices: a regular file seen as a block device.
 //!
 //! Devices are attached with `LO_FLAGS_AUTOCLEAR`, so the kernel lets go of one by itself when its
-//! last user (the mount, or the descriptor returned here) is gone. Called by [`crate::mount`] for the
-//! `loop` option.
+//! last user (the mount, or the descriptor returned here) is gone, unless it is told to keep it. Called by
+//! [`crate::mount`] for the `loop` option, and by who hands out devices.
 
 #![expect(unsafe_code, reason = "ioctls of /dev/loop-control and /dev/loopN")]
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 /// From `<linux/loop.h>`: asks the control device for an unused index.
 const LOOP_CTL_GET_FREE: libc::Ioctl = 0x4C82;
 /// From `<linux/loop.h>`: sets file, block size and info in one step (Linux 5.8).
 const LOOP_CONFIGURE: libc::Ioctl = 0x4C0A;
+/// From `<linux/loop.h>`: lets go of the file, at once or with the last user of the device.
+const LOOP_CLR_FD: libc::Ioctl = 0x4C01;
+/// From `<linux/loop.h>`: changes the few things that can be changed of a device in use.
+const LOOP_SET_STATUS64: libc::Ioctl = 0x4C04;
+/// From `<linux/loop.h>`: how a device is attached.
+const LOOP_GET_STATUS64: libc::Ioctl = 0x4C05;
 const LO_FLAGS_READ_ONLY: u32 = 1;
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
 const LO_FLAGS_DIRECT_IO: u32 = 16;
@@ -80,6 +88,55 @@ impl LoopDevice {
             }
         }
         Err(io::Error::from_raw_os_error(libc::EBUSY))
+    }
+
+    /// Lets the device stay when nobody uses it, until [`LoopDevice::release`].
+    pub fn keep(&self) -> io::Result<()> {
+        // SAFETY: LoopInfo64 is plain integers, for which all zeroes is a value.
+        let mut info: LoopInfo64 = unsafe { zeroed() };
+        // SAFETY: the argument points to a live LoopInfo64, the type this request fills.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), LOOP_GET_STATUS64, &raw mut info) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        info.flags &= !LO_FLAGS_AUTOCLEAR;
+        // SAFETY: the argument points to a live LoopInfo64, the type this request reads.
+        if unsafe { libc::ioctl(self.fd.as_raw_fd(), LOOP_SET_STATUS64, &raw const info) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Lets go of the file of the device at `path`, at once or with the last user of it, if it is attached to `file`.
+    pub fn release(path: &Path, file: &Path) -> io::Result<()> {
+        let device = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened?,
+        };
+        // Held open, so that the device cannot become another file's between the look and the release.
+        if backing_file(path)?.as_deref() != Some(file) {
+            return Ok(());
+        }
+        // SAFETY: the request takes no argument; the descriptor is open.
+        if unsafe { libc::ioctl(device.as_raw_fd(), LOOP_CLR_FD) } < 0 {
+            let error = io::Error::last_os_error();
+            return if error.raw_os_error() == Some(libc::ENXIO) { Ok(()) } else { Err(error) };
+        }
+        Ok(())
+    }
+}
+
+/// The file that the device at `path` is attached to, by the name that it has now; none for a free device. A file that
+/// is deleted has ` (deleted)` behind its name.
+pub fn backing_file(path: &Path) -> io::Result<Option<PathBuf>> {
+    let Some(name) = path.file_name() else { return Ok(None) };
+    let told = Path::new("/sys/block").join(name).join("loop/backing_file");
+    match std::fs::read(told) {
+        Ok(mut bytes) => {
+            bytes.pop_if(|byte| *byte == b'\n');
+            Ok(Some(PathBuf::from(OsString::from_vec(bytes))))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,6 +4,7 @@
 //! size is not negative) and answer `InvalidArgument`. Types that belong to neither side (`Any`, `Timestamp`,
 //! `FieldMask`) have functions here, the others `From` and `TryFrom`.
 
+mod activation;
 mod any;
 mod container;
 mod content;

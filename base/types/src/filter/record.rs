@@ -2,8 +2,8 @@
 
 use crate::filter::Fields;
 use crate::{
-    BlobInfo, Container, Envelope, Event, Image, IngestStatus, Labels, Lease, Sandbox, SnapshotInfo,
-    SnapshotKind,
+    Activation, BlobInfo, Container, Envelope, Event, Image, IngestStatus, Labels, Lease, Sandbox,
+    SnapshotInfo, SnapshotKind,
 };
 
 fn label(labels: &Labels, path: &[&str]) -> Option<String> {
@@ -22,6 +22,17 @@ impl Fields for Container {
             ["image"] => present(&self.image),
             ["snapshotter"] => present(&self.snapshotter),
             ["sandbox" | "sandboxid"] => present(&self.sandbox),
+            ["labels", key @ ..] => label(&self.labels, key),
+            _ => None,
+        }
+    }
+}
+
+/// containerd lists activations whatever the filters are; here they count.
+impl Fields for Activation {
+    fn field(&self, path: &[&str]) -> Option<String> {
+        match path {
+            ["name"] => present(&self.name),
             ["labels", key @ ..] => label(&self.labels, key),
             _ => None,
         }

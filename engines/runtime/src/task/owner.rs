@@ -202,12 +202,16 @@ impl Owner {
 
     async fn remove_bundle(&self) -> Result<()> {
         let bundle = self.task.bundle().clone();
-        blocking(move || bundle.delete()).await
+        let removed = blocking(move || bundle.delete()).await;
+        self.engine.deactivate(self.task.key()).await;
+        removed
     }
 
     /// Removes the bundle and the socket of a shim that had no time to.
     async fn remove_remains(&self) -> Result<()> {
-        remove_remains(self.task.bundle()).await
+        let removed = remove_remains(self.task.bundle()).await;
+        self.engine.deactivate(self.task.key()).await;
+        removed
     }
 
     /// Cleans up after a shim that is gone, and tells how the task ended.

@@ -148,6 +148,7 @@ impl World {
                 Err(Error::not_found(format!("no snapshotter {name}")))
             }),
             content: Box::new(move |_: &Scope| content.clone().expect("this test has no content")),
+            mounts: None,
         };
         Runtime::open(self.config.clone(), deps).await.unwrap()
     }

@@ -42,6 +42,7 @@ impl Stores {
             Parts {
                 content: Arc::new(Store::open(&root.join("content")).unwrap()),
                 snapshotters: [("native".parse().unwrap(), snapshotter)].into(),
+                mounts: None,
                 events: events.clone(),
                 gc: GcConfig {
                     startup_delay: Duration::from_hours(1),

@@ -3,7 +3,7 @@
 //! | label | on | meaning |
 //! |---|---|---|
 //! | `containerd.io/gc.root` | blob, snapshot | is a root |
-//! | `containerd.io/gc.ref.content[.NAME]`, `gc.ref.image[…]` | any | refers to a blob, an image |
+//! | `containerd.io/gc.ref.content[.NAME]`, `gc.ref.image[…]`, `gc.ref.mount[…]` | any | refers to a blob, an image, an activated mount |
 //! | `containerd.io/gc.ref.snapshot.SNAPSHOTTER[/NAME]` | any | refers to a snapshot |
 //! | `containerd.io/gc.bref.{container,content,image}[.NAME]`, `gc.bref.snapshot.SNAPSHOTTER[/NAME]` | any | is kept as long as that is |
 //! | `containerd.io/gc.cond.snapshot.SNAPSHOTTER[/NAME]` | image, blob | refers to a snapshot if a condition on it holds |
@@ -24,9 +24,10 @@ const CONDITION: &str = "containerd.io/gc.cond.snapshot";
 const USED_AT: &str = "containerd.io/gc.cond.value-usedat";
 
 /// Labels that name one kind of object each, with a name of their own after a `.` or `/`.
-const NAMED: [(&str, &str, Kind); 5] = [
+const NAMED: [(&str, &str, Kind); 6] = [
     ("containerd.io/gc.ref.content", "ref", Kind::Blob),
     ("containerd.io/gc.ref.image", "ref", Kind::Image),
+    ("containerd.io/gc.ref.mount", "ref", Kind::Mount),
     ("containerd.io/gc.bref.container", "bref", Kind::Container),
     ("containerd.io/gc.bref.content", "bref", Kind::Blob),
     ("containerd.io/gc.bref.image", "bref", Kind::Image),
@@ -178,6 +179,7 @@ mod tests {
             ("containerd.io/gc.ref.content/x", "c"),
             ("containerd.io/gc.ref.contents", "no"),
             ("containerd.io/gc.ref.image.x", "i"),
+            ("containerd.io/gc.ref.mount.x", "m"),
             ("containerd.io/gc.ref.snapshot.overlayfs", "s"),
             ("containerd.io/gc.ref.snapshot.overlayfs/more", "t"),
             ("containerd.io/gc.bref.content.x", "back"),
@@ -189,12 +191,13 @@ mod tests {
             key(Kind::Blob, &["ns", "b"]),
             key(Kind::Blob, &["ns", "c"]),
             key(Kind::Image, &["ns", "i"]),
+            key(Kind::Mount, &["ns", "m"]),
             key(Kind::Snapshot, &["ns", "overlayfs", "s"]),
             key(Kind::Snapshot, &["ns", "overlayfs", "t"]),
         ] {
             assert!(found.contains(&wanted), "{}", wanted.escape_ascii());
         }
-        assert_eq!(found.len(), 6);
+        assert_eq!(found.len(), 7);
         assert_eq!(back_references("ns", &labels), [key(Kind::Blob, &["ns", "back"])]);
     }
 

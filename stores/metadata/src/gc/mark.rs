@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::SystemTime;
 
+use berth_core::HeldMount;
 use berth_types::{Container, Labels, Result};
 
 use super::labels;
@@ -46,9 +47,10 @@ impl Marks {
     }
 
     /// Marks everything that is reachable.
-    pub(super) fn of(read: &dyn Read, now: SystemTime) -> Result<Self> {
+    pub(super) fn of(read: &dyn Read, mounts: &[HeldMount], now: SystemTime) -> Result<Self> {
         let mut marks = Self { full: HashSet::new(), flat: HashSet::new(), back: HashMap::new(), now };
-        let roots = marks.roots(read)?;
+        let mut roots = marks.roots_among(mounts, read)?;
+        roots.extend(marks.roots(read)?);
         marks.spread(read, roots)?;
         Ok(marks)
     }
@@ -88,10 +90,25 @@ impl Marks {
                     let [namespace, snapshotter, name] = names(&node)?;
                     roots.push((SnapshotRecord::key(&namespace, &snapshotter, &name), Reach::Full));
                 }
-                Some(Kind::Meta | Kind::Namespace | Kind::Child) | None => {}
+                Some(Kind::Meta | Kind::Namespace | Kind::Child | Kind::Mount) | None => {}
             }
         }
         self.spread(read, roots)
+    }
+
+    /// Activated mounts that a lease holds; and what keeps the others is noted, before anything is marked.
+    fn roots_among(&mut self, mounts: &[HeldMount], read: &dyn Read) -> Result<Vec<(Node, Reach)>> {
+        let mut roots = Vec::new();
+        for mount in mounts {
+            let (namespace, node) = (mount.namespace.as_str(), mount_node(mount));
+            self.keep_with(namespace, &node, &mount.labels);
+            let lease = mount.lease.as_ref().map(|lease| LeaseRecord::key(namespace, lease.as_str()));
+            let lease = lease.map(|key| load::<LeaseRecord>(read, &key)).transpose()?.flatten();
+            if lease.is_some_and(|lease| !labels::is_expired(&lease.labels, self.now)) {
+                roots.push((node, Reach::Full));
+            }
+        }
+        Ok(roots)
     }
 
     fn roots(&mut self, read: &dyn Read) -> Result<Vec<(Node, Reach)>> {
@@ -217,6 +234,11 @@ impl Marks {
         }
         Ok(())
     }
+}
+
+/// What stands for an activated mount among the records.
+pub(super) fn mount_node(mount: &HeldMount) -> Node {
+    key(Kind::Mount, &[mount.namespace.as_str(), &mount.name])
 }
 
 /// The conditional references of a record, with its key.

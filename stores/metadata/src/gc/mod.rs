@@ -44,6 +44,8 @@ pub struct Collected {
     pub leases: u64,
     /// Ingests that were abandoned.
     pub ingests: u64,
+    /// Activated mounts that nothing held.
+    pub mounts: u64,
     /// Blobs that went from the content store.
     pub blobs_freed: u64,
     /// Bytes of those.
@@ -139,10 +141,18 @@ async fn collect(shared: &Arc<Shared>, orphans: &mut Orphans) -> Result<Collecte
     let started = Instant::now();
     let mut collected = Collected::default();
     shared.schedule.begin_mark();
-    let sweep = shared.ledger.walk(Sweep::prepare).await?;
-    let swept = sweep.run(&shared.ledger, &shared.schedule, &mut collected).await?;
+    // Before the records are looked at: what is activated later is not looked for among them.
+    let mounts = shared.mounts.as_ref().map_or_else(Vec::new, |mounts| mounts.held());
+    let sweep = shared.ledger.walk(move |read| Sweep::prepare(read, mounts)).await?;
+    let mut unheld = Vec::new();
+    let swept = sweep.run(&shared.ledger, &shared.schedule, &mut collected, &mut unheld).await?;
     shared.schedule.end_mark();
     collected.elapsed = started.elapsed();
+    if let Some(mounts) = &shared.mounts {
+        // With nothing to end it tries again what could not be ended before.
+        collected.mounts = unheld.len() as u64;
+        mounts.let_go(unheld).await;
+    }
     let mut stale = shared.schedule.take_stale();
     stale.extend(swept);
     if shared.schedule.orphans_may_go() && *orphans == Orphans::Keep {

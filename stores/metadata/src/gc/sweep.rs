@@ -9,9 +9,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use berth_core::HeldMount;
 use berth_types::{Event, Namespace, Result};
 
-use super::mark::{Marks, Node};
+use super::mark::{Marks, Node, mount_node};
 use super::{Collected, Schedule};
 use crate::key::{Kind, key, names};
 use crate::ledger::{Durability, Ledger, Stale, Txn};
@@ -29,12 +30,15 @@ const SWEPT: [Kind; 5] = [Kind::Lease, Kind::Image, Kind::Ingest, Kind::Blob, Ki
 pub(super) struct Sweep {
     marks: Marks,
     candidates: Vec<Node>,
+    /// Activated mounts that nothing held.
+    mounts: Vec<HeldMount>,
 }
 
 impl Sweep {
     /// Marks the records as they are.
-    pub(super) fn prepare(read: &dyn Read) -> Result<Self> {
-        let marks = Marks::of(read, SystemTime::now())?;
+    pub(super) fn prepare(read: &dyn Read, mut mounts: Vec<HeldMount>) -> Result<Self> {
+        let marks = Marks::of(read, &mounts, SystemTime::now())?;
+        mounts.retain(|mount| !marks.contains(&mount_node(mount)));
         let mut candidates = Vec::new();
         for kind in SWEPT {
             let from = candidates.len();
@@ -49,22 +53,23 @@ impl Sweep {
                 children_first(read, &mut candidates[from..])?;
             }
         }
-        Ok(Self { marks, candidates })
+        Ok(Self { marks, candidates, mounts })
     }
 
-    /// Removes them, and answers what the backends hold for nobody now.
+    /// Removes them, and answers what the backends hold for nobody now; the numbers of mounts are put into `unheld`.
     pub(super) async fn run(
         mut self,
         ledger: &Ledger,
         schedule: &Arc<Schedule>,
         collected: &mut Collected,
+        unheld: &mut Vec<u64>,
     ) -> Result<Vec<Stale>> {
         let mut stale = Vec::new();
         let mut rest = std::mem::take(&mut self.candidates).into_iter();
         loop {
             let batch: Vec<Node> = rest.by_ref().take(BATCH).collect();
             if batch.is_empty() {
-                return Ok(stale);
+                break;
             }
             let schedule = Arc::clone(schedule);
             let mut marks = self.marks;
@@ -85,6 +90,24 @@ impl Sweep {
                 stale.extend(removed.stale);
             }
         }
+        self.unheld(ledger, schedule, unheld).await?;
+        Ok(stale)
+    }
+
+    /// The mounts that nothing that was stored since holds either.
+    async fn unheld(self, ledger: &Ledger, schedule: &Arc<Schedule>, into: &mut Vec<u64>) -> Result<()> {
+        let Self { mut marks, mounts, .. } = self;
+        if mounts.is_empty() {
+            return Ok(());
+        }
+        let schedule = Arc::clone(schedule);
+        let look = move |txn: &mut Txn<'_>| {
+            marks.add(txn, schedule.stored_since_mark())?;
+            Ok(mounts.into_iter().filter(|mount| !marks.contains(&mount_node(mount))).collect::<Vec<_>>())
+        };
+        let found = ledger.update(Durability::Relaxed, look).await?;
+        into.extend(found.into_iter().map(|mount| mount.number));
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use berth_core::{ContentStore, EventStream, Events, Scope, Snapshotter};
+use berth_core::{ContentStore, EventStream, Events, MountKeeper, Scope, Snapshotter};
 use berth_metadata::{GcConfig, Metadata, Parts, Sharing};
 use berth_types::filter::Filters;
 use berth_types::{Envelope, Event, Namespace, Result, SnapshotterName};
@@ -93,6 +93,15 @@ pub fn open_with(root: &Path, gc: GcConfig, sharing: Sharing) -> Store {
     Store { metadata, content, native, events }
 }
 
+/// A store with somebody who keeps activated mounts.
+pub fn open_over(root: &Path, mounts: Arc<dyn MountKeeper>) -> Store {
+    let (mut parts, events) = backends(root);
+    parts.mounts = Some(mounts);
+    let (content, native) = (Arc::clone(&parts.content), Arc::clone(&parts.snapshotters[&native()]));
+    let metadata = Metadata::open(&root.join("meta.redb"), parts).unwrap();
+    Store { metadata, content, native, events }
+}
+
 /// Backends in a folder.
 pub fn parts(root: &Path) -> Parts {
     backends(root).0
@@ -106,6 +115,7 @@ fn backends(root: &Path) -> (Parts, Arc<Told>) {
     let parts = Parts {
         content,
         snapshotters: BTreeMap::from([(self::native(), native)]),
+        mounts: None,
         events: Arc::clone(&events) as Arc<dyn Events>,
         gc: manual(),
         sharing: Sharing::Shared,

@@ -5,6 +5,7 @@
 //!   N/fs, N/work     what is written to an active snapshot; of a committed one, where its image is mounted
 //!   N/layer.erofs    the image: from the differ, or made of fs by the commit
 //!   N/sealed.erofs   an image that a commit has made and that is not committed yet
+//!   N/rwlayer.img    with `default_size`: a filesystem of that size, mounted at N/rw, for what is written instead of N/fs
 //!   N/applied        where the image of a snapshot that is still active is mounted, if somebody asks for its mounts
 //! ```
 //! That is containerd's layout, and so are the words of the mounts, with one difference: containerd 2.3 answers an
@@ -17,6 +18,7 @@
 mod convert;
 mod layers;
 mod probe;
+mod room;
 
 use std::fs;
 use std::io;
@@ -25,9 +27,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use berth_core::Snapshotter;
-use berth_types::{Error, Mount, Result, SnapshotKind, Usage};
+use berth_types::{Error, Mount, Result, SnapshotKind, Usage, parse_bytes};
 use serde::{Deserialize, Serialize};
 
+use self::room::Room;
 use crate::backend::{Local, Place, Removal, Shape};
 use crate::mapping;
 use crate::open::{OpenError, folder};
@@ -37,6 +40,9 @@ use crate::usage;
 
 /// berth's own word beside containerd's `rebase`, see [`crate::overlayfs`].
 const APART: &str = "berth.apart";
+
+/// Bytes of the smallest filesystem that is made.
+const SMALLEST: u64 = 4 << 20;
 
 const IMAGE: &str = "layer.erofs";
 const SEALED: &str = "sealed.erofs";
@@ -53,7 +59,8 @@ pub struct Config {
     pub enable_fsverity: bool,
     /// Whether committed images are made immutable, so that nobody removes or changes them by accident.
     pub set_immutable: bool,
-    /// The size of a writable layer that is a block device. Not here yet: anything is refused.
+    /// How much a container may write, as `10GiB`: its writable layer is then a filesystem of that size in a file. Empty
+    /// or 0 for as much as the disk has.
     pub default_size: String,
     /// Whether images are checked with dm-verity: `auto`, `off`, or `on`, which is not here yet and refused.
     pub dmverity_mode: String,
@@ -73,14 +80,25 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The size of a writable layer, if it has one.
+    fn size(&self) -> Result<Option<u64>> {
+        if self.default_size.is_empty() {
+            return Ok(None);
+        }
+        let size = parse_bytes(&self.default_size);
+        let size = size.map_err(|error| error.context(format!("default_size {:?}", self.default_size)))?;
+        if size > 0 && size < SMALLEST {
+            let text = format!("default_size {:?} is less than a filesystem needs: 4 MiB", self.default_size);
+            return Err(Error::invalid_argument(text));
+        }
+        Ok(Some(size).filter(|size| *size > 0))
+    }
+
     /// What is asked for and cannot be had.
     fn refused(&self) -> Option<String> {
         let not_yet = |key: &str| format!("berth does not have {key} yet: remove it from the configuration");
         if self.enable_fsverity {
             return Some(not_yet("enable_fsverity"));
-        }
-        if !self.default_size.is_empty() {
-            return Some(not_yet("default_size"));
         }
         match &*self.dmverity_mode {
             "" | "auto" | "off" => None,
@@ -98,12 +116,14 @@ pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenErr
     if let Some(why) = config.refused() {
         return Err(OpenError::failed(root, Error::invalid_argument(why)));
     }
+    let size = config.size().map_err(|error| OpenError::failed(&root, error))?;
     crate::overlayfs::supported(&root)?;
     probe::supported(&root)?;
     let shape = Erofs {
         options: config.ovl_mount_options,
         remap: crate::overlayfs::maps_ids(),
         immutable: config.set_immutable,
+        size,
         mounting: Mutex::default(),
     };
     Ok(Arc::new(Local::open(&root, shape, Removal::AtCleanup)?))
@@ -119,6 +139,8 @@ struct Erofs {
     options: Vec<String>,
     remap: bool,
     immutable: bool,
+    /// Bytes that a container may write.
+    size: Option<u64>,
     /// Held by who looks whether an image is in its place and mounted, and sees to it.
     mounting: Mutex<()>,
 }
@@ -145,6 +167,21 @@ impl Parts {
 
     fn applied(&self) -> PathBuf {
         self.0.join("applied")
+    }
+
+    fn room(&self) -> Room {
+        Room::of(&self.0)
+    }
+
+    /// What is written to an active snapshot.
+    fn upper(&self) -> PathBuf {
+        let room = self.room();
+        if room.is_there() { room.upper() } else { self.tree() }
+    }
+
+    fn work(&self) -> PathBuf {
+        let room = self.room();
+        if room.is_there() { room.work() } else { self.0.join("work") }
     }
 }
 
@@ -174,9 +211,16 @@ impl Shape for Erofs {
         Ok(())
     }
 
+    fn make_room(&self, folder: &OwnedFd, _place: &Place<'_>) -> Result<()> {
+        self.size.map_or(Ok(()), |size| Room::make(folder, size))
+    }
+
     fn bring_up(&self, trees: &Trees, place: &Place<'_>) -> Result<()> {
         let _alone = self.alone();
         let own = Parts::of(trees, place.id);
+        if place.kind == SnapshotKind::Active {
+            own.room().open(&own.tree())?;
+        }
         if let Some(point) = Self::applied(place, &own) {
             layers::mount(&own.image(), &point)?;
         }
@@ -185,6 +229,10 @@ impl Shape for Erofs {
         place.parents.iter().try_for_each(|id| {
             let parts = Parts::of(trees, *id);
             publish(&parts)?;
+            if parts.room().is_there() {
+                // Left by a daemon that ended before it could free it.
+                parts.room().remove()?;
+            }
             if by_client { Ok(()) } else { layers::mount(&parts.image(), &parts.tree()) }
         })
     }
@@ -197,7 +245,7 @@ impl Shape for Erofs {
         match place.parents {
             [] if applied.is_none() => {
                 let access = if writable { "rw" } else { "ro" };
-                return Ok(vec![mount("bind", text(own.tree()), vec![access.into(), "rbind".into()])]);
+                return Ok(vec![mount("bind", text(own.upper()), vec![access.into(), "rbind".into()])]);
             }
             [only] if !writable => {
                 let image = text(Parts::of(trees, *only).image());
@@ -207,8 +255,8 @@ impl Shape for Erofs {
         }
         let mut options = if self.remap { mapping::options(place.labels) } else { Vec::new() };
         if writable {
-            options.push(format!("workdir={}", text(own.0.join("work"))));
-            options.push(format!("upperdir={}", text(own.tree())));
+            options.push(format!("workdir={}", text(own.work())));
+            options.push(format!("upperdir={}", text(own.upper())));
         }
         let below = place.parents.iter().map(|id| Parts::of(trees, *id).tree());
         let lowers: Vec<String> = applied.into_iter().chain(below).map(text).collect();
@@ -218,7 +266,7 @@ impl Shape for Erofs {
     }
 
     fn tree(&self, trees: &Trees, id: u64) -> PathBuf {
-        Parts::of(trees, id).tree()
+        Parts::of(trees, id).upper()
     }
 
     fn measure(&self, trees: &Trees, id: u64) -> io::Result<Usage> {
@@ -226,7 +274,8 @@ impl Shape for Erofs {
         if let Some(usage) = layers::measure(&parts.image())? {
             return Ok(usage);
         }
-        let tree = usage::measure(&parts.tree())?;
+        self.open_room(&parts).map_err(io::Error::other)?;
+        let tree = usage::measure(&parts.upper())?;
         let size = layers::measure(&parts.sealed())?.map_or(tree.size, |sealed| sealed.size);
         Ok(Usage { size, ..tree })
     }
@@ -235,9 +284,12 @@ impl Shape for Erofs {
         let parts = Parts::of(trees, id);
         let failed = |error| Error::io(format!("cannot look at {}", parts.0.display()), error);
         if !fs::exists(parts.image()).map_err(failed)? {
-            return convert::tree(&parts.tree(), &parts.sealed());
+            self.open_room(&parts)?;
+            parts.room().pass_on(&parts.tree())?;
+            return convert::tree(&parts.upper(), &parts.sealed());
         }
-        if fs::read_dir(parts.tree()).map_err(failed)?.next().is_some() {
+        self.open_room(&parts)?;
+        if fs::read_dir(parts.upper()).map_err(failed)?.next().is_some() {
             let text = "a layer was applied to the snapshot and files were written to it as well: apply to one, commit it, and write to another one on top";
             return Err(Error::failed_precondition(text));
         }
@@ -247,7 +299,7 @@ impl Shape for Erofs {
     fn committed(&self, trees: &Trees, id: u64) {
         let _alone = self.alone();
         let parts = Parts::of(trees, id);
-        if let Err(error) = publish(&parts) {
+        if let Err(error) = publish(&parts).and_then(|()| parts.room().remove()) {
             // Tried again by whoever needs the image.
             tracing::warn!(id, error = error.chain(), "cannot put the image of a snapshot in its place");
         }
@@ -261,6 +313,9 @@ impl Shape for Erofs {
     fn take_down(&self, trees: &Trees, id: u64) {
         let _alone = self.alone();
         let parts = Parts::of(trees, id);
+        if let Err(error) = parts.room().close() {
+            tracing::warn!(id, error = error.chain(), "cannot unmount what a removed snapshot wrote");
+        }
         for point in [parts.tree(), parts.applied()] {
             if let Err(error) = layers::unmount(&point) {
                 tracing::warn!(id, error = error.chain(), "cannot unmount the image of a removed snapshot");
@@ -275,6 +330,12 @@ impl Shape for Erofs {
 }
 
 impl Erofs {
+    /// Mounts what a container has written, where it has room of its own.
+    fn open_room(&self, parts: &Parts) -> Result<()> {
+        let _alone = self.alone();
+        parts.room().open(&parts.tree())
+    }
+
     fn alone(&self) -> MutexGuard<'_, ()> {
         self.mounting.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -165,18 +165,90 @@ async fn an_immutable_image_can_be_removed_by_us_alone() {
     }
 }
 
+fn limited(root: &Path) -> Arc<dyn Snapshotter> {
+    erofs::open(root, erofs::Config { default_size: "16MiB".into(), ..Default::default() }).unwrap()
+}
+
+/// What a limit of size needs beside.
+fn needed_for_limits() -> Result<(), need::Missing> {
+    needed()?;
+    need::path("/dev/loop-control")?;
+    need::program("mkfs.ext4").map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn erofs_with_limited_room_is_a_snapshotter() {
+    let Ok(()) = needed_for_limits() else { return };
+    conformance::snapshot::all(limited).await;
+    conformance::snapshot::reopening(limited).await;
+}
+
+#[tokio::test]
+async fn what_a_container_writes_has_an_end() {
+    let Ok(()) = needed_for_limits() else { return };
+    let scratch = Scratch::new();
+    let root = scratch.path("root");
+    let snapshots = limited(&root);
+    let point = scratch.path("mnt");
+    fs::create_dir(&point).unwrap();
+    snapshots.prepare(new("extract-1 layer", "")).await.unwrap();
+    assert!(!root.join("snapshots/1/rwlayer.img").exists(), "a layer has no limit");
+    fs::write(root.join("snapshots/1/fs/below"), "text").unwrap();
+    snapshots.commit(&key("base"), &key("extract-1 layer"), Labels::new()).await.unwrap();
+
+    let mounts = snapshots.prepare(new("active", "base")).await.unwrap();
+    let own = root.join("snapshots/2").display().to_string();
+    let upper = format!("workdir={own}/rw/work,upperdir={own}/rw/upper");
+    assert_eq!(
+        words(&mounts),
+        format!("overlay overlay {upper},lowerdir={}/fs", root.join("snapshots/1").display())
+    );
+    mount_all(&mounts, &point).unwrap();
+    assert_eq!(fs::read_to_string(point.join("below")).unwrap(), "text");
+    fs::write(point.join("fits"), vec![1; 1 << 20]).unwrap();
+    let full = fs::write(point.join("does-not"), vec![1; 32 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    fs::remove_file(point.join("does-not")).unwrap();
+    fs::remove_file(point.join("below")).unwrap();
+    unmount_all(&point).unwrap();
+
+    // The next daemon, after the machine was started again.
+    drop(snapshots);
+    unmount_all(&root.join("snapshots/2/rw")).unwrap();
+    let snapshots = limited(&root);
+    let usage = snapshots.usage(&key("active")).await.unwrap();
+    assert!((1 << 20..4 << 20).contains(&usage.size), "{usage:?}");
+    assert_eq!(snapshots.mounts(&key("active")).await.unwrap(), mounts);
+    snapshots.commit(&key("done"), &key("active"), Labels::new()).await.unwrap();
+    assert!(!root.join("snapshots/2/rwlayer.img").exists() && !root.join("snapshots/2/rw").exists());
+
+    let mounts = snapshots.view(new("view", "done")).await.unwrap();
+    mount_all(&mounts, &point).unwrap();
+    assert_eq!(fs::read(point.join("fits")).unwrap(), vec![1; 1 << 20]);
+    assert!(!point.join("below").exists());
+    unmount_all(&point).unwrap();
+    snapshots.prepare(new("other", "done")).await.unwrap();
+    for name in ["other", "view", "done", "base"] {
+        snapshots.remove(&key(name)).await.unwrap();
+    }
+    snapshots.cleanup().await.unwrap();
+    assert_eq!(mounted(scratch.folder()), []);
+    assert_eq!(fs::read_dir(root.join("snapshots")).unwrap().count(), 0);
+}
+
 #[test]
 fn what_cannot_be_had_is_refused_by_its_key() {
     let scratch = Scratch::new();
     for (config, key) in [
         (erofs::Config { enable_fsverity: true, ..Default::default() }, "enable_fsverity"),
-        (erofs::Config { default_size: "1GiB".into(), ..Default::default() }, "default_size"),
+        (erofs::Config { default_size: "lots".into(), ..Default::default() }, "default_size"),
+        (erofs::Config { default_size: "1MiB".into(), ..Default::default() }, "4 MiB"),
         (erofs::Config { dmverity_mode: "on".into(), ..Default::default() }, "dmverity_mode"),
         (erofs::Config { dmverity_mode: "maybe".into(), ..Default::default() }, "maybe"),
     ] {
         let Err(OpenError::Failed { source, .. }) = erofs::open(&scratch.path("root"), config) else {
             panic!("{key} was taken");
         };
-        assert!(source.to_string().contains(key), "{source}");
+        assert!(source.chain().contains(key), "{}", source.chain());
     }
 }

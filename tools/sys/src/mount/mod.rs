@@ -7,6 +7,7 @@
 
 pub mod attributes;
 mod idmap;
+mod images;
 pub mod info;
 mod options;
 mod overlay;
@@ -227,16 +228,12 @@ fn perform(mount: &Mount, point: &Path, mut options: Options) -> io::Result<()> 
         drop(layers); // kept until here: overlay has just taken its own references
         return Ok(());
     }
+    if mount.kind == "erofs" {
+        return images::mount(&mount.source, point, &options);
+    }
     let data = std::ffi::CString::new(options.data.join(","))?;
     if data.as_bytes().len() >= 4096 {
         return Err(io::Error::from_raw_os_error(libc::E2BIG));
-    }
-    if options.looped && mount.kind == "erofs" {
-        match rustix::mount::mount(&*mount.source, point, "erofs", options.flags, data.as_c_str()) {
-            // Kernels before 6.12 mount block devices only.
-            Err(Errno::NOTBLK) => {}
-            done => return Ok(done?),
-        }
     }
     let device = options.looped.then(|| attach(mount, &options)).transpose()?;
     let source = device.as_ref().map_or(Path::new(&mount.source), |d| &d.path);
@@ -250,7 +247,7 @@ fn attach(mount: &Mount, options: &Options) -> io::Result<LoopDevice> {
 
 fn bind(source: &Path, point: &Path, options: &Options) -> io::Result<()> {
     let reach = if options.flags.contains(MountFlags::REC) { Reach::Tree } else { Reach::One };
-    let bits = options.bind_attributes();
+    let bits = options.attributes();
     if bits == 0 && options.uids.is_empty() {
         return Ok(rustix::mount::mount(source, point, "", options.flags, None)?);
     }

@@ -99,8 +99,9 @@ impl Options {
         self.flags.contains(MountFlags::BIND)
     }
 
-    /// The attributes a bind mount needs after it exists: the kernel ignores them in the bind call.
-    pub(super) fn bind_attributes(&self) -> u64 {
+    /// The flags as attributes of a mount. A bind mount needs them after it exists: the kernel ignores them in the bind
+    /// call.
+    pub(super) fn attributes(&self) -> u64 {
         let table = [
             (MountFlags::RDONLY, attribute::RDONLY),
             (MountFlags::NOSUID, attribute::NOSUID),

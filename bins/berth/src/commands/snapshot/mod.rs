@@ -1,5 +1,8 @@
 //! `snapshot`: what a snapshotter has, for who wonders where the disk went.
 
+mod df;
+mod why;
+
 use berth_types::SnapshotKind;
 use berth_types::filter::Filters;
 use berth_workload::human;
@@ -16,6 +19,10 @@ pub(crate) enum Snapshot {
     /// List the snapshots of a snapshotter
     #[command(visible_alias = "list")]
     Ls(Ls),
+    /// Say what holds a snapshot: containers, images, leases, snapshots on top
+    Why(why::Why),
+    /// Show what each snapshotter takes
+    Df(df::Df),
 }
 
 /// Flags of `snapshot ls`.
@@ -32,6 +39,8 @@ impl Snapshot {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
         match self {
             Self::Ls(ls) => ls.run(context).await,
+            Self::Why(why) => why.run(context).await,
+            Self::Df(df) => df.run(context).await,
         }
     }
 }
@@ -43,14 +52,9 @@ impl Ls {
         for info in snapshots.list(&Filters::parse(&filters(&self.filter))?).await? {
             // One that is removed meanwhile takes nothing.
             let usage = snapshots.usage(&info.key).await.unwrap_or_default();
-            let kind = match info.kind {
-                SnapshotKind::Active => "active",
-                SnapshotKind::Committed => "committed",
-                SnapshotKind::View => "view",
-            };
             rows.push(json!({
                 "Name": info.key.as_str(),
-                "Kind": kind,
+                "Kind": kind(info.kind),
                 "Parent": info.parent.as_ref().map_or("", |parent| parent.as_str()),
                 "Size": human::size(usage.size, 4),
                 "Inodes": usage.inodes.to_string(),
@@ -65,6 +69,15 @@ impl Ls {
         ];
         let columns = "table {{.Kind}}\t{{.Size}}\t{{.Inodes}}\t{{.Name}}\t{{.Parent}}";
         self.list.print(&rows, columns, heads)
+    }
+}
+
+/// A snapshot's kind as containerd writes it.
+fn kind(kind: SnapshotKind) -> &'static str {
+    match kind {
+        SnapshotKind::Active => "active",
+        SnapshotKind::Committed => "committed",
+        SnapshotKind::View => "view",
     }
 }
 
