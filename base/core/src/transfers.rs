@@ -37,7 +37,9 @@ pub enum UnpackedBlobs {
     /// The image keeps them.
     #[default]
     Kept,
-    /// The image does not keep them: containerd's `discard_unpacked_layers`. It keeps recipes to make them again.
+    /// The image does not keep them, but recipes to make them again, which takes its time.
+    Recipes,
+    /// The image does not keep them: containerd's `discard_unpacked_layers`. Who needs them fetches them again.
     LetGo,
 }
 

@@ -199,10 +199,11 @@ async fn pull_held(
         fetch.blobs(&blobs, &arrivals).await
     };
     let unpacked = both(fetching, unpacking).await?;
-    let let_go = match (&unpacked, &unpack) {
-        (Some(unpacked), Some(unpack)) if request.blobs == UnpackedBlobs::LetGo => {
+    let let_go = match (request.blobs, &unpacked, &unpack) {
+        (UnpackedBlobs::Recipes, Some(unpacked), Some(unpack)) => {
             recipes::make(catalog, scope, &unpacked.image, &unpack.snapshotter).await?
         }
+        (UnpackedBlobs::LetGo, Some(unpacked), _) => LetGo::all(&unpacked.image),
         _ => LetGo::default(),
     };
     fetch.link(&nodes, &let_go).await?;

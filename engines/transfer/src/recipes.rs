@@ -35,11 +35,19 @@ pub(crate) fn label(layer: &Digest) -> String {
 /// What an image does without.
 #[derive(Debug, Default)]
 pub(crate) struct LetGo {
-    /// Layers, with the recipes that are kept in their place; none where the layer never was here, or the daemon makes
-    /// no recipes.
+    /// Layers, with the recipes that are kept in their place; none where the layer never was here, where nobody wants
+    /// recipes, or the daemon makes none.
     pub(crate) layers: HashMap<Digest, Option<Digest>>,
     /// Layers whose blobs are kept after all, and why.
     pub(crate) kept: Vec<(Digest, String)>,
+}
+
+impl LetGo {
+    /// Every layer of an image, without recipes.
+    pub(crate) fn all(image: &Loaded) -> Self {
+        let layers = image.manifest.layers.iter().map(|layer| (layer.digest.clone(), None)).collect();
+        Self { layers, kept: Vec::new() }
+    }
 }
 
 /// Makes recipes of an image's layers, one after the other, where there are none yet.
@@ -49,11 +57,10 @@ pub(crate) async fn make(
     image: &Loaded,
     snapshotter: &SnapshotterName,
 ) -> Result<LetGo> {
-    let mut done = LetGo::default();
     if !can_differ(catalog, RECIPES).await {
-        done.layers = image.manifest.layers.iter().map(|layer| (layer.digest.clone(), None)).collect();
-        return Ok(done);
+        return Ok(LetGo::all(image));
     }
+    let mut done = LetGo::default();
     let store = catalog.content(scope);
     let labels = store.info(&image.descriptor.digest).await?.labels;
     let snapshots = vec![catalog.snapshotter(snapshotter, scope)?];

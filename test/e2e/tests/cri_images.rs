@@ -210,7 +210,10 @@ fn layers_that_are_unpacked_are_not_kept_where_that_is_configured() {
         world.same(&format!("pull {name}"));
         // containerd 2.3.4 heeds the key only where pulls do not go through its transfer service, which is not the
         // default and cannot be said in this version of the file.
-        testkit::wait::soon("the layers to go", || kept(&world.daemons[1]) == 0);
+        let berth = &world.daemons[1];
+        testkit::wait::soon("the layers to go", || kept(berth) == 0);
+        let labels = ctr(berth, "content ls");
+        assert!(!labels.contains("recipe"), "pods wait for nothing that only a push needs: {labels}");
         world.images();
         world.same_json(&format!("inspecti -o json {name}"));
     }

@@ -38,7 +38,7 @@ impl Pull {
         let wanted = Wanted {
             platform: self.platform.as_deref(),
             all: self.all_platforms,
-            blobs: if self.discard { UnpackedBlobs::LetGo } else { UnpackedBlobs::Kept },
+            blobs: if self.discard { UnpackedBlobs::Recipes } else { UnpackedBlobs::Kept },
         };
         let pulled = pull(context, &reference, wanted, self.quiet).await?;
         for (layer, why) in &pulled.kept {
