@@ -109,9 +109,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_given() {
-        if !rustix::process::geteuid().is_root() {
-            return;
-        }
+        let Ok(()) = testkit::need::root() else { return };
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots::new(vec![folder.path().to_owned()]);
         let path = folder.path().join("a");

@@ -79,9 +79,7 @@ mod tests {
 
     #[test]
     fn a_filesystem_is_made_once() {
-        if !Path::new("/usr/sbin/mkfs.ext4").exists() {
-            return;
-        }
+        let Ok(_) = testkit::need::program("mkfs.ext4") else { return };
         let folder = tempfile::tempdir().unwrap();
         let roots = Roots::new(vec![folder.path().to_owned()]);
         let file = folder.path().join("rw.img");
