@@ -161,11 +161,7 @@ impl BufRead for Coming {
 
 impl Read for Coming {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }
 

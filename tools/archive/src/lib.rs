@@ -12,6 +12,7 @@ mod digest;
 mod limits;
 mod path;
 mod pipeline;
+mod shown;
 mod tar;
 mod whiteout;
 
@@ -20,5 +21,6 @@ pub use self::digest::{DigestReader, DigestWriter, Hasher};
 pub use self::limits::Limits;
 pub use self::path::{clean, parent};
 pub use self::pipeline::{Chunks, Finished, Pipeline, PipelineError};
+pub use self::shown::{Counted, read_shown};
 pub use self::tar::{Data, Entry, Kind, Reader, Segment, TarError, Time, Writer};
 pub use self::whiteout::Whiteout;

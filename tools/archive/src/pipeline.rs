@@ -174,11 +174,7 @@ impl BufRead for Chunks {
 
 impl Read for Chunks {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        crate::shown::read_shown(self, buffer)
     }
 }
 

@@ -169,11 +169,7 @@ impl<R: BufRead, W: Write> BufRead for Recorded<R, W> {
 
 impl<R: BufRead, W: Write> Read for Recorded<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }
 

@@ -163,11 +163,7 @@ impl<R: BufRead, W: Write> BufRead for Guess<R, W> {
 
 impl<R: BufRead, W: Write> Read for Guess<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }
 
@@ -210,11 +206,7 @@ impl<R: BufRead> BufRead for Recorded<R> {
 
 impl<R: BufRead> Read for Recorded<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }
 

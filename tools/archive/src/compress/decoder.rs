@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Chain, Cursor, Read};
 
 use super::Compression;
-use crate::Limits;
+use crate::{Counted, Limits};
 
 /// The largest window a zstd frame may ask for: 2^27 bytes, what every decoder must be ready to give.
 const ZSTD_WINDOW_LOG: u32 = 27;
@@ -40,7 +40,7 @@ impl<R: BufRead> Decoder<R> {
             inner.consume(take);
         }
         let compression = Compression::detect(&start);
-        let source = Counted { inner: Cursor::new(start).chain(inner), count: 0 };
+        let source = Counted::new(Cursor::new(start).chain(inner));
         let stream = match compression {
             Compression::Plain => Stream::Plain(source),
             Compression::Gzip => Stream::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source))),
@@ -98,29 +98,5 @@ impl<R: BufRead> Read for Decoder<R> {
 impl<R: BufRead> std::fmt::Debug for Decoder<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Decoder").field("compression", &self.compression()).finish_non_exhaustive()
-    }
-}
-
-struct Counted<R> {
-    inner: R,
-    count: u64,
-}
-
-impl<R: Read> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.count += length as u64;
-        Ok(length)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.count += amount as u64;
-        self.inner.consume(amount);
     }
 }

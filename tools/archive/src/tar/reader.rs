@@ -399,11 +399,7 @@ impl<R: BufRead> BufRead for Data<'_, R> {
 
 impl<R: BufRead> Read for Data<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        crate::shown::read_shown(self, buffer)
     }
 }
 

@@ -162,10 +162,6 @@ impl<R: BufRead, W: Write> BufRead for Dissect<R, W> {
 
 impl<R: BufRead, W: Write> Read for Dissect<R, W> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }

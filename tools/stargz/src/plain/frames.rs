@@ -2,8 +2,9 @@
 
 use std::io::{self, BufRead, Read};
 
+use berth_archive::Counted;
+
 use super::points::Notes;
-use super::tracked::Counted;
 use crate::chunk::ZSTD_WINDOW_LOG;
 
 type Frame<R> = zstd::stream::read::Decoder<'static, Counted<R>>;

@@ -114,11 +114,7 @@ impl BufRead for Parts {
 
 impl Read for Parts {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let shown = self.fill_buf()?;
-        let length = shown.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&shown[..length]);
-        self.consume(length);
-        Ok(length)
+        berth_archive::read_shown(self, buffer)
     }
 }
 

@@ -2,36 +2,11 @@
 
 use std::io::{self, BufRead, Read};
 
-use berth_archive::{Compression, Limits};
+use berth_archive::{Compression, Counted, Limits};
 
 use super::frames::Frames;
 use super::inflate::Inflate;
 use super::points::{Notes, Point};
-
-/// Counts what is taken from a source.
-pub(super) struct Counted<R> {
-    pub(super) inner: R,
-    pub(super) count: u64,
-}
-
-impl<R: BufRead> Read for Counted<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.count += length as u64;
-        Ok(length)
-    }
-}
-
-impl<R: BufRead> BufRead for Counted<R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        self.inner.fill_buf()
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.count += amount as u64;
-        self.inner.consume(amount);
-    }
-}
 
 /// Decodes a blob and notes points.
 pub(super) struct Tracked<R: BufRead> {
@@ -52,7 +27,7 @@ impl<R: BufRead> Tracked<R> {
         let stream = match Compression::detect(source.fill_buf()?) {
             Compression::Plain => Stream::Plain(source),
             Compression::Gzip => Stream::Gzip(Box::new(Inflate::new(source, Some(Notes::default())))),
-            Compression::Zstd => Stream::Zstd(Box::new(Frames::new(Counted { inner: source, count: 0 })?)),
+            Compression::Zstd => Stream::Zstd(Box::new(Frames::new(Counted::new(source))?)),
         };
         Ok(Self { stream, plain: 0, limits })
     }
