@@ -52,7 +52,7 @@ pub(crate) fn run(source: &Source) -> Result<()> {
     let config = source.config()?;
     let wanted = traces::wanted(&config);
     let traces = match &wanted {
-        Wanted::On(protocol) => Some(Traces::start(*protocol, source.identity.name)),
+        Wanted::On(collector) => Some(Traces::start(collector.clone(), source.identity.name)),
         Wanted::Off(_) | Wanted::Wrong(_) => None,
     };
     let log = log::start(&config.debug.level, &config.debug.format, traces.as_ref())?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_proto::containerd::services::version::v1::version_client::VersionClient;
@@ -11,8 +11,9 @@ use opentelemetry_proto::tonic::collector::trace::v1 as wire;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use testkit::{Daemon, Kind, need, wait};
-use tonic::transport::{Channel, Endpoint, Server, Uri};
+use tonic::transport::{Certificate, Channel, Endpoint, Identity, Server, ServerTlsConfig, Uri};
 use tonic::{Request, Response, Status};
 use wire::trace_service_server::{TraceService, TraceServiceServer};
 
@@ -90,6 +91,20 @@ impl Collector {
 
     /// Takes spans by gRPC; answers where.
     fn grpc(&self) -> String {
+        format!("http://{}", self.serve(Server::builder()))
+    }
+
+    /// The same for those who show a certificate of an authority, over TLS.
+    fn grpc_with_tls(&self, authority: &Authority) -> String {
+        let (certificate, key) = authority.sign("localhost");
+        let tls = ServerTlsConfig::new()
+            .identity(Identity::from_pem(certificate, key))
+            .client_ca_root(Certificate::from_pem(authority.pem()));
+        let address = self.serve(Server::builder().tls_config(tls).expect("the certificates are right"));
+        format!("https://localhost:{}", address.port())
+    }
+
+    fn serve(&self, mut server: Server) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let address = listener.local_addr().expect("it has one");
         listener.set_nonblocking(true).expect("it is a socket");
@@ -100,10 +115,34 @@ impl Collector {
                 let listener = tokio::net::TcpListener::from_std(listener).expect("it does not block");
                 let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
                 // It ends with the test.
-                let _ = Server::builder().add_service(service).serve_with_incoming(incoming).await;
+                let _ = server.add_service(service).serve_with_incoming(incoming).await;
             });
         });
-        format!("http://{address}")
+        address
+    }
+}
+
+/// Who signs certificates.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("a key can be made");
+        Self(CertifiedIssuer::self_signed(parameters, key).expect("it can be signed"))
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// A certificate for a name, and its key.
+    fn sign(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key can be made");
+        let parameters = CertificateParams::new([name.to_owned()]).expect("it is a name");
+        let certificate = parameters.signed_by(&key, &self.0).expect("it can be signed");
+        (certificate.pem(), key.serialize_pem())
     }
 }
 
@@ -176,6 +215,39 @@ fn requests_are_told_as_by_containerd_over_http_and_over_grpc() {
         assert_eq!(facts, oracle, "grpc: {is_grpc}");
         assert_eq!(service, "berthd");
     }
+}
+
+#[test]
+fn a_collector_is_spoken_to_over_tls_by_who_shows_a_certificate_and_only_when_it_is_the_one() {
+    let Ok(mut daemon) = Daemon::start(Kind::Berth) else { return };
+    let (authority, another) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().expect("there is a folder");
+    let file = |name: &str, pem: String| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, pem).expect("it can be written");
+        path.to_str().expect("it is text").to_owned()
+    };
+    let (certificate, key) = authority.sign("daemon");
+    let (certificate, key) = (file("cert.pem", certificate), file("key.pem", key));
+    let (right, wrong) = (file("ca.pem", authority.pem()), file("another.pem", another.pem()));
+    let collector = Collector::default();
+    let address = collector.grpc_with_tls(&authority);
+    for (trusted, comes) in [(&wrong, false), (&right, true)] {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", trusted.as_str()),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", &certificate),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+        ];
+        daemon.enable(&variables, &[]);
+        traced(&mut daemon, &address, "grpc");
+        daemon.ctr().expect("it was looked for").line("images ls").ok();
+        if comes {
+            collector.span(LIST);
+        }
+    }
+    let of_images = collector.lock().iter().filter(|(_, span)| span.name == LIST).count();
+    assert_eq!(of_images, 1, "spans went to a collector that nobody vouches for");
+    daemon.finish();
 }
 
 #[test]

@@ -15,27 +15,27 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tonic::codegen::http::{Request, Response};
 
-use super::Protocol;
+use super::settings::{Collector, Protocol};
 
 /// The longest answer that is read of a collector, in bytes.
 const ANSWER: usize = 1 << 20;
 
 pub(super) struct Exporter {
-    protocol: Protocol,
+    collector: Collector,
     tokio: Arc<OnceLock<Handle>>,
     resource: Resource,
     sender: Arc<OnceCell<Sender>>,
 }
 
 impl Exporter {
-    pub(super) fn new(protocol: Protocol, tokio: Arc<OnceLock<Handle>>) -> Self {
-        Self { protocol, tokio, resource: Resource::builder_empty().build(), sender: Arc::default() }
+    pub(super) fn new(collector: Collector, tokio: Arc<OnceLock<Handle>>) -> Self {
+        Self { collector, tokio, resource: Resource::builder_empty().build(), sender: Arc::default() }
     }
 }
 
 impl fmt::Debug for Exporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exporter").field("protocol", &self.protocol).finish_non_exhaustive()
+        f.debug_struct("Exporter").field("collector", &self.collector).finish_non_exhaustive()
     }
 }
 
@@ -46,9 +46,10 @@ fn failed(error: impl fmt::Display) -> OTelSdkError {
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let tokio = self.tokio.get().ok_or_else(|| failed("the daemon is starting"))?;
-        let (protocol, resource, sender) = (self.protocol, self.resource.clone(), self.sender.clone());
+        let (collector, resource, sender) =
+            (self.collector.clone(), self.resource.clone(), self.sender.clone());
         let send = async move {
-            let sender = sender.get_or_try_init(|| async move { make(protocol, &resource) }).await?;
+            let sender = sender.get_or_try_init(|| async move { make(&collector, &resource) }).await?;
             sender.export(batch).await
         };
         tokio.spawn(send).await.map_err(failed)?
@@ -60,12 +61,16 @@ impl SpanExporter for Exporter {
 }
 
 /// Makes what speaks to the collector that the environment names.
-fn make(protocol: Protocol, resource: &Resource) -> Result<Sender, OTelSdkError> {
-    let sender = match protocol {
-        Protocol::Grpc => Sender::builder().with_tonic().build(),
+fn make(collector: &Collector, resource: &Resource) -> Result<Sender, OTelSdkError> {
+    let sender = match collector.protocol {
+        Protocol::Grpc => {
+            use opentelemetry_otlp::WithTonicConfig as _;
+            Sender::builder().with_tonic().with_tls_config(collector.tls.of_tonic()).build()
+        }
         Protocol::Http => {
             use opentelemetry_otlp::WithHttpConfig as _;
-            Sender::builder().with_http().with_http_client(Http(reqwest::Client::new())).build()
+            let client = collector.tls.of_reqwest().map_err(failed)?;
+            Sender::builder().with_http().with_http_client(Http(client)).build()
         }
     };
     let mut sender = sender.map_err(failed)?;

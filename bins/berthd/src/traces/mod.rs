@@ -10,6 +10,7 @@
 mod exporter;
 mod requests;
 mod settings;
+mod tls;
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,7 +28,7 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::config::Config;
 use exporter::Exporter;
 
-pub(crate) use settings::{Protocol, Wanted};
+pub(crate) use settings::{Collector, Wanted};
 
 /// The plugin that sends, and the one that traces, by their names in `disabled_plugins`.
 pub(crate) const PROCESSOR: &str = "io.containerd.tracing.processor.v1.otlp";
@@ -51,14 +52,14 @@ pub(crate) struct Traces {
 
 impl Traces {
     /// Begins them under the name of a service, unless the environment has another one.
-    pub(crate) fn start(protocol: Protocol, service: &'static str) -> Self {
+    pub(crate) fn start(collector: Collector, service: &'static str) -> Self {
         let tokio = Arc::new(OnceLock::new());
         let named = std::env::var("OTEL_SERVICE_NAME").is_ok_and(|name| !name.is_empty());
         let resource = Resource::builder();
         let resource = if named { resource } else { resource.with_service_name(service) };
         let provider = SdkTracerProvider::builder()
             .with_resource(resource.build())
-            .with_batch_exporter(Exporter::new(protocol, tokio.clone()))
+            .with_batch_exporter(Exporter::new(collector, tokio.clone()))
             .build();
         Self { provider, tokio }
     }
