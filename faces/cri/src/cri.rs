@@ -11,6 +11,7 @@ use proto::image_service_server::ImageServiceServer;
 use proto::runtime_service_server::RuntimeServiceServer;
 use tonic::service::Routes;
 
+use crate::ability::Asked;
 use crate::config::Config;
 use crate::container::Container;
 use crate::diary::Failures;
@@ -32,6 +33,7 @@ pub struct Cri {
     pub(crate) scope: Scope,
     pub(crate) config: Config,
     pub(crate) known: Known,
+    pub(crate) asked: Asked,
     pub(crate) pods: Table<Pod>,
     pub(crate) containers: Table<Container>,
     pub(crate) networks: Networks,
@@ -56,6 +58,7 @@ impl Cri {
             scope: Scope::new(namespace),
             config,
             known: Known::default(),
+            asked: Asked::default(),
             pods: Table::default(),
             containers: Table::default(),
             events: Events::default(),

@@ -12,12 +12,14 @@
 //! | [`nri`] | plugins that see pods and containers come and go |
 //! | [`diary`] | what is done for a pod, for people who ask where it hangs |
 //! | [`stats`] | what containers and pods use |
+//! | [`ability`] | what runtimes can do |
 //! | [`config`] | what of containerd's CRI tables is heeded |
 //!
 //! Everything goes through the core traits: a pull is the pull of everybody else, a container is a record and a task
 //! like any other, and what `ctr -n k8s.io` does is seen here at once. Whatever changes something runs to its end
 //! whoever waits for it, and a request that comes again joins the first ([`nursery`]).
 
+mod ability;
 mod blocking;
 mod cdi;
 mod config;

@@ -7,7 +7,6 @@ use berth_proto::runtime::v1 as proto;
 use serde_json::json;
 
 use crate::Cri;
-use crate::config::Handler;
 
 /// The version of the kubelet's interface to runtimes, which never changed.
 const KUBE_API: &str = "0.1.0";
@@ -44,11 +43,10 @@ impl Cri {
             .err()
             .map(|error| ("NetworkPluginNotReady", format!("Network plugin returns error: {error}")));
         let conditions = vec![condition("RuntimeReady", None), condition("NetworkReady", problem)];
-        let pods = &self.config.pods;
         proto::StatusResponse {
             status: Some(proto::RuntimeStatus { conditions }),
             info: if verbose { self.info(network.err()) } else { HashMap::new() },
-            runtime_handlers: handlers(&pods.default_handler, pods.handlers.values().map(AsRef::as_ref)),
+            runtime_handlers: self.handlers().await,
             features: Some(proto::RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,
@@ -92,22 +90,24 @@ impl Cri {
             linux: Some(proto::LinuxRuntimeConfiguration { cgroup_driver: driver.into() }),
         }
     }
-}
 
-/// What each handler can do; the default one also without its name.
-fn handlers<'a>(default: &str, all: impl Iterator<Item = &'a Handler>) -> Vec<proto::RuntimeHandler> {
-    let features = |handler: &Handler| {
-        Some(proto::RuntimeHandlerFeatures {
-            recursive_read_only_mounts: handler.is_own,
-            user_namespaces: handler.is_own,
-        })
-    };
-    let mut found = Vec::new();
-    for handler in all {
-        if handler.name == default {
-            found.push(proto::RuntimeHandler { name: String::new(), features: features(handler) });
+    /// What each handler can do; the default one also without its name.
+    async fn handlers(&self) -> Vec<proto::RuntimeHandler> {
+        let pods = &self.config.pods;
+        let mut found = Vec::new();
+        for handler in pods.handlers.values() {
+            let abilities = self.abilities(handler).await;
+            let features = proto::RuntimeHandlerFeatures {
+                recursive_read_only_mounts: abilities.recursive_read_only_mounts,
+                user_namespaces: abilities.user_namespaces,
+            };
+            let known =
+                |name: &str| proto::RuntimeHandler { name: name.to_owned(), features: Some(features) };
+            if handler.name == pods.default_handler {
+                found.push(known(""));
+            }
+            found.push(known(&handler.name));
         }
-        found.push(proto::RuntimeHandler { name: handler.name.clone(), features: features(handler) });
+        found
     }
-    found
 }

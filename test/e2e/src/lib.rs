@@ -12,5 +12,5 @@ pub use both::{Both, Errors, ctr};
 pub use cli::{Cli, IMAGE};
 pub use crictl::crictl;
 pub use docker::Docker;
-pub use node::{Answer, Asked, Client, Node, container, create, pod, run_pod};
+pub use node::{Answer, Asked, Client, Node, container, create, give_own_users, pod, run_pod};
 pub use pty::Pty;

@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Response, Status};
 
-pub use requests::{container, create, pod, run_pod};
+pub use requests::{container, create, give_own_users, pod, run_pod};
 
 /// The image that is there.
 const IMAGE: &str = "berth.test/busybox:1";

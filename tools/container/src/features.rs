@@ -1,7 +1,40 @@
-//! What this runtime understands, as words of the configuration.
+//! What this runtime understands.
+
+use berth_oci::runtime::OCI_VERSION;
+
+/// All of it, in the form of the OCI runtime specification's `features.md`.
+pub fn document() -> serde_json::Value {
+    serde_json::json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": OCI_VERSION,
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
+        "mountOptions": MOUNT_OPTIONS,
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
+            "capabilities": CAPABILITIES,
+            "cgroup": {
+                "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true
+            },
+            "seccomp": {
+                "enabled": true,
+                "actions": SECCOMP_ACTIONS,
+                "operators": SECCOMP_OPERATORS,
+                "archs": SECCOMP_ARCHITECTURES,
+                "knownFlags": SECCOMP_FLAGS,
+                "supportedFlags": SECCOMP_FLAGS
+            },
+            "apparmor": { "enabled": true },
+            "selinux": { "enabled": true },
+            "intelRdt": { "enabled": true },
+            "mountExtensions": { "idmap": { "enabled": true } },
+            "netDevices": { "enabled": false }
+        },
+        "potentiallyUnsafeConfigAnnotations": []
+    })
+}
 
 /// Words in a mount's options that are not passed to the filesystem.
-pub const MOUNT_OPTIONS: &[&str] = &[
+const MOUNT_OPTIONS: &[&str] = &[
     "async",
     "atime",
     "bind",
@@ -66,10 +99,10 @@ pub const MOUNT_OPTIONS: &[&str] = &[
 ];
 
 /// Names of capabilities.
-pub const CAPABILITIES: &[&str] = &berth_oci::runtime::Capabilities::NAMES;
+const CAPABILITIES: &[&str] = &berth_oci::runtime::Capabilities::NAMES;
 
 /// Actions of a filter.
-pub const SECCOMP_ACTIONS: &[&str] = &[
+const SECCOMP_ACTIONS: &[&str] = &[
     "SCMP_ACT_ALLOW",
     "SCMP_ACT_ERRNO",
     "SCMP_ACT_KILL",
@@ -82,7 +115,7 @@ pub const SECCOMP_ACTIONS: &[&str] = &[
 ];
 
 /// Comparisons of a filter.
-pub const SECCOMP_OPERATORS: &[&str] = &[
+const SECCOMP_OPERATORS: &[&str] = &[
     "SCMP_CMP_EQ",
     "SCMP_CMP_GE",
     "SCMP_CMP_GT",
@@ -93,11 +126,11 @@ pub const SECCOMP_OPERATORS: &[&str] = &[
 ];
 
 /// Architectures of a filter.
-pub const SECCOMP_ARCHITECTURES: &[&str] =
+const SECCOMP_ARCHITECTURES: &[&str] =
     &["SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_X32", "SCMP_ARCH_X86", "SCMP_ARCH_X86_64"];
 
 /// Flags of a filter.
-pub const SECCOMP_FLAGS: &[&str] = &[
+const SECCOMP_FLAGS: &[&str] = &[
     "SECCOMP_FILTER_FLAG_LOG",
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
     "SECCOMP_FILTER_FLAG_TSYNC",

@@ -200,7 +200,7 @@ impl Runtime for Native {
     }
 
     fn features(&self) -> Result<Option<Vec<u8>>> {
-        Ok(None)
+        Ok(Some(container::features::document().to_string().into_bytes()))
     }
 
     fn starts_quickly(&self) -> bool {

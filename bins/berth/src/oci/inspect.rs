@@ -3,7 +3,6 @@
 use std::process::Command;
 
 use berth_container::Container;
-use berth_oci::runtime::OCI_VERSION;
 use serde_json::{Value, json};
 
 use super::{Failure, Outcome, args};
@@ -110,31 +109,5 @@ pub(super) fn ps(globals: &args::Globals, wanted: &args::Ps) -> Outcome {
 
 /// What the runtime can do, in the form of the specification's `features.md`.
 pub(super) fn features() -> Outcome {
-    print(&json!({
-        "ociVersionMin": "1.0.0",
-        "ociVersionMax": OCI_VERSION,
-        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
-        "mountOptions": berth_container::features::MOUNT_OPTIONS,
-        "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
-            "capabilities": berth_container::features::CAPABILITIES,
-            "cgroup": {
-                "v1": true, "v2": true, "systemd": true, "systemdUser": false, "rdma": true
-            },
-            "seccomp": {
-                "enabled": true,
-                "actions": berth_container::features::SECCOMP_ACTIONS,
-                "operators": berth_container::features::SECCOMP_OPERATORS,
-                "archs": berth_container::features::SECCOMP_ARCHITECTURES,
-                "knownFlags": berth_container::features::SECCOMP_FLAGS,
-                "supportedFlags": berth_container::features::SECCOMP_FLAGS
-            },
-            "apparmor": { "enabled": true },
-            "selinux": { "enabled": true },
-            "intelRdt": { "enabled": true },
-            "mountExtensions": { "idmap": { "enabled": true } },
-            "netDevices": { "enabled": false }
-        },
-        "potentiallyUnsafeConfigAnnotations": []
-    }))
+    print(&berth_container::features::document())
 }

@@ -46,7 +46,7 @@ impl Cri {
         }
         let id: SandboxId = names::new_id()?.parse()?;
         let pod = Arc::new(self.new_pod(id, name, config, handler));
-        pod.check_users()?;
+        pod.check_users(self.abilities(&pod.handler).await)?;
         let _pause = self.pause_joins().await;
         let _work = pod.work.lock().await;
         self.pods.insert(pod.clone())?;

@@ -8,6 +8,7 @@ use berth_types::{Error, Labels, Result};
 use proto::NamespaceMode;
 
 use super::Pod;
+use crate::ability::Abilities;
 
 /// Labels of snapshots that belong to a user namespace, as in containerd.
 const SNAPSHOT_UIDS: &str = "containerd.io/snapshot/uidmapping";
@@ -58,8 +59,8 @@ impl Pod {
         self.users().map(|_| self.state.join("ns/user"))
     }
 
-    /// Refuses what cannot be had.
-    pub(super) fn check_users(&self) -> Result<()> {
+    /// Refuses what cannot be had of a runtime that can do this much.
+    pub(super) fn check_users(&self, abilities: Abilities) -> Result<()> {
         let wrong = |why: &str| Err(Error::invalid_argument(format!("the pod's user namespace: {why}")));
         let Some(options) = self.namespace_options().userns_options else { return Ok(()) };
         match options.mode() {
@@ -81,8 +82,11 @@ impl Pod {
         if self.is_on_host_network() {
             return wrong("it cannot be had on the host's network");
         }
-        if !self.handler.is_own {
-            return wrong("its runtime handler does not know user namespaces");
+        if let Some(name) = self.controller() {
+            return wrong(&format!("its controller {name} cannot be told of it"));
+        }
+        if !abilities.user_namespaces {
+            return wrong(&format!("the runtime of handler {:?} does not know it", self.handler.name));
         }
         Ok(())
     }

@@ -51,6 +51,21 @@ fn own_processes() -> proto::NamespaceOption {
     proto::NamespaceOption { pid: proto::NamespaceMode::Container.into(), ..Default::default() }
 }
 
+/// Gives a pod and a container of it users of their own: root is 1,000,000 outside.
+pub fn give_own_users(pod: &mut proto::PodSandboxConfig, container: &mut proto::ContainerConfig) {
+    let mapping = proto::IdMapping { host_id: 1_000_000, container_id: 0, length: 65536 };
+    let users = proto::UserNamespace {
+        mode: proto::NamespaceMode::Pod.into(),
+        uids: vec![mapping],
+        gids: vec![mapping],
+    };
+    let options = proto::NamespaceOption { userns_options: Some(users), ..own_processes() };
+    let security = pod.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+    security.expect("it has it").namespace_options = Some(options.clone());
+    let security = container.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
+    security.expect("it has it").namespace_options = Some(options);
+}
+
 impl Node {
     /// `RunPodSandbox`; gives the id.
     #[track_caller]

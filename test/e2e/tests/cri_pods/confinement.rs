@@ -6,8 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use berth_proto::runtime::v1 as proto;
-use e2e::{Node, container, create, pod};
-use proto::NamespaceMode;
+use e2e::{Node, container, create, give_own_users, pod};
 use serde_json::{Value, json};
 use testkit::image::{self, Layer};
 
@@ -25,25 +24,11 @@ fn pid(node: &Node, id: &str) -> u32 {
 #[test]
 fn a_pod_with_users_of_its_own_is_in_its_pods_cgroup_and_limited() {
     Node::run(|node| {
-        let mapping = proto::IdMapping { host_id: 1_000_000, container_id: 0, length: 65536 };
-        let users = proto::UserNamespace {
-            mode: NamespaceMode::Pod.into(),
-            uids: vec![mapping],
-            gids: vec![mapping],
-        };
-        let options = proto::NamespaceOption {
-            pid: NamespaceMode::Container.into(),
-            userns_options: Some(users),
-            ..Default::default()
-        };
         let mut of = pod(node, "pod");
-        let security = of.linux.as_mut().and_then(|linux| linux.security_context.as_mut());
-        security.expect("it has it").namespace_options = Some(options.clone());
-        let id = node.run_pod(&of).expect("a pod can be run");
         let mut config = container("c", &["sleep", "1000"]);
-        let linux = config.linux.as_mut().expect("it has it");
-        linux.security_context.as_mut().expect("it has it").namespace_options = Some(options);
-        linux.resources =
+        give_own_users(&mut of, &mut config);
+        let id = node.run_pod(&of).expect("a pod can be run");
+        config.linux.as_mut().expect("it has it").resources =
             Some(proto::LinuxContainerResources { memory_limit_in_bytes: 64 << 20, ..Default::default() });
         let one = node.started(&id, &of, &config).expect("it starts");
         assert_eq!(node.sh(&one, "id -u; touch /file && stat -c %u /file"), "0\n0\n");

@@ -1,25 +1,87 @@
 //! Pods of somebody else's shim, which knows fifos alone: here that of containerd.
 
+use std::path::Path;
+
 use berth_proto::runtime::v1 as proto;
-use e2e::{Node, container, crictl, pod};
+use e2e::{Node, container, crictl, give_own_users, pod, run_pod};
 use testkit::{need, programs, wait};
 
 /// Every pod is the Go shim's.
 fn run(test: impl FnOnce(&mut Node) + Send) {
-    if need::program("runc").and(need::program("crictl")).is_err() {
-        return;
+    if let Some(classes) = classes() {
+        Node::run_with(&classes, test);
     }
+}
+
+/// Runtime classes of that shim: `go` with runc, the default one, and `berth` with berth's own low-level runtime.
+fn classes() -> Option<String> {
+    need::program("runc").and(need::program("crictl")).ok()?;
     let shim = programs::containerd("containerd-shim-runc-v2");
-    if need::that(shim.is_some(), "containerd's shim (cargo xtask peers)").is_err() {
+    need::that(shim.is_some(), "containerd's shim (cargo xtask peers)").ok()?;
+    let class = |name: &str| {
+        format!(
+            "[plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.{name}]\n\
+             runtime_type = 'io.containerd.runc.v2'\nruntime_path = '{}'\n",
+            shim.as_deref().unwrap_or(Path::new("")).display()
+        )
+    };
+    let (go, berth) = (class("go"), class("berth"));
+    Some(format!(
+        "[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndefault_runtime_name = 'go'\n{go}{berth}\
+         [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.berth.options]\n\
+         BinaryName = 'SCRATCH/runc'\n"
+    ))
+}
+
+/// What a node says that its runtime classes can do.
+fn abilities(node: &Node) -> Vec<proto::RuntimeHandler> {
+    let request = proto::StatusRequest { verbose: false };
+    let answer = node.ask(|mut client| async move { client.status(request).await });
+    let mut handlers = answer.expect("a node has a status").runtime_handlers;
+    handlers.retain(|handler| handler.name != "runc");
+    handlers.sort_by(|a, b| a.name.cmp(&b.name));
+    handlers
+}
+
+/// Puts berth where the class of that name looks for its runtime.
+fn place_berth(node: &Node) {
+    let berth = programs::own("berth").expect("it is beside the daemon");
+    std::os::unix::fs::symlink(berth, node.path("runc")).expect("the scratch folder takes links");
+}
+
+#[test]
+fn a_class_can_do_what_its_runtime_says_and_pods_have_users_of_their_own_where_it_can() {
+    let Some(classes) = classes() else { return };
+    if need::that(programs::own("berth").is_some(), "berth").is_err() {
         return;
     }
-    let more = format!(
-        "[plugins.'io.containerd.grpc.v1.cri'.containerd]\ndefault_runtime_name = 'go'\n\
-         [plugins.'io.containerd.grpc.v1.cri'.containerd.runtimes.go]\nruntime_type = 'io.containerd.runc.v2'\n\
-         runtime_path = '{}'\n",
-        shim.unwrap_or_default().display()
-    );
-    Node::run_with(&more, test);
+    let mut oracle = Vec::new();
+    Node::oracle_with(&classes, |node| {
+        place_berth(node);
+        node.daemon.stop();
+        node.daemon.restart();
+        oracle = abilities(node);
+    });
+    Node::run_with(&classes, |node| {
+        place_berth(node);
+        assert_eq!(abilities(node), oracle);
+        let names = oracle.iter().map(|handler| handler.name.as_str()).collect::<Vec<_>>();
+        assert_eq!(names, ["", "berth", "go"]);
+        let mut of = pod(node, "pod");
+        let mut config = container("c", &["sleep", "1000"]);
+        give_own_users(&mut of, &mut config);
+        if !oracle[2].features.is_some_and(|features| features.user_namespaces) {
+            let error = node.run_pod(&of).expect_err("this runc is too old");
+            assert!(error.message().contains("handler \"go\""), "{error}");
+        }
+        let request = proto::RunPodSandboxRequest { runtime_handler: "berth".to_owned(), ..run_pod(&of) };
+        let id = node.ask(|mut client| async move { client.run_pod_sandbox(request).await });
+        let id = id.expect("a pod can be run").pod_sandbox_id;
+        let one = node.started(&id, &of, &config).expect("it starts");
+        let words = node.sh(&one, "id -u; touch /file && stat -c %u /file; cat /proc/self/uid_map");
+        assert_eq!(words.split_whitespace().collect::<Vec<_>>(), ["0", "0", "0", "1000000", "65536"]);
+        node.away(&id);
+    });
 }
 
 #[test]
