@@ -12,7 +12,7 @@ pub struct Config {
     pub cache_bytes: u64,
     /// Seconds that a read waits for the registry before it fails.
     pub read_seconds: u64,
-    /// Bytes of a layer that are fetched at once, when less is asked for.
+    /// Bytes of a layer that are fetched at once at most, where reads follow one another.
     pub span_bytes: u64,
     /// Whether a layer is fetched to its end while nobody waits for anything.
     pub background: bool,
@@ -22,13 +22,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            cache_bytes: 20 << 30,
-            read_seconds: 30,
-            span_bytes: 512 << 10,
-            background: true,
-            plain: false,
-        }
+        Self { cache_bytes: 20 << 30, read_seconds: 30, span_bytes: 2 << 20, background: true, plain: false }
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
+use crate::demand::Demand;
 use crate::flights::{Flight, Flights, Turn};
 use crate::layer::Layer;
 
@@ -60,6 +61,7 @@ pub enum FetchError {
 #[derive(Clone, Debug)]
 pub(crate) struct Fetcher {
     pub(crate) cache: Arc<Cache>,
+    pub(crate) demand: Arc<Demand>,
     flights: Flights,
     room: Arc<Semaphore>,
     deadline: Duration,
@@ -77,6 +79,7 @@ impl Fetcher {
     pub(crate) fn new(cache: Arc<Cache>, deadline: Duration, span: u64) -> Self {
         Self {
             cache,
+            demand: Arc::default(),
             flights: Flights::default(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
             deadline,
@@ -85,12 +88,13 @@ impl Fetcher {
     }
 
     /// A chunk's bytes, verified; `at` is its place in the order of the blob. Fetches what follows it in the blob as
-    /// well, as far as a span reaches and nobody has it. Bounded in time.
+    /// well where nobody has it: little at first, and more the longer reads follow one another. Bounded in time.
     pub(crate) async fn chunk(&self, layer: &Arc<Layer>, at: usize) -> Result<Bytes, Arc<FetchError>> {
         let Some((size, stored)) = layer.stored(at) else { return Err(Arc::new(FetchError::GivenUp)) };
         if let Some(bytes) = self.load(&stored.digest, size).await {
             return Ok(bytes);
         }
+        let _waiting = self.demand.begin();
         match self.flights.take(&stored.digest) {
             Turn::Others(awaited) => awaited.landed().await,
             Turn::Own(flight) => {
@@ -100,19 +104,21 @@ impl Fetcher {
                     return Ok(bytes);
                 }
                 let awaited = flight.awaited();
-                self.span(layer, at, flight, self.span).await;
+                let span = layer.course().span(stored.range.start, self.span);
+                self.span(layer, at, flight, span).await;
                 awaited.landed().await
             }
         }
     }
 
-    /// Fetches what is missing from a place in the order of the blob on, a span at a time, up to a byte of the blob.
-    /// Stops at the first failure, for somebody else to try, and where it would cost others their chunks.
+    /// Fetches what is missing of a layer, a span at a time, up to a byte of the blob; if it is patient, only while nobody
+    /// waits for anything. Stops at the first failure, for somebody else to try, and where it would cost others their chunks.
     pub(crate) async fn ahead(
         &self,
         layer: &Arc<Layer>,
         up_to: u64,
         span: u64,
+        is_patient: bool,
     ) -> Result<(), Arc<FetchError>> {
         for at in 0..layer.places() {
             let Some((_, stored)) = layer.stored(at).filter(|(_, stored)| stored.range.start < up_to) else {
@@ -123,6 +129,9 @@ impl Fetcher {
             }
             if self.cache.is_crowded() {
                 break;
+            }
+            if is_patient {
+                self.demand.calm().await;
             }
             if let Turn::Own(flight) = self.flights.take(&stored.digest) {
                 let awaited = flight.awaited();

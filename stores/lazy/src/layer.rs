@@ -8,6 +8,7 @@ use berth_types::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
+use crate::demand::Course;
 use crate::source::Source;
 
 /// How much of a layer was used.
@@ -34,6 +35,7 @@ pub struct Layer {
     order: Vec<u32>,
     /// Where each chunk is in that order; holes are nowhere.
     places: Vec<u32>,
+    course: Course,
     fetched: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
@@ -68,6 +70,7 @@ impl Layer {
             diff_id: None,
             order,
             places,
+            course: Course::default(),
             fetched: counter(),
             hits: counter(),
             misses: counter(),
@@ -112,6 +115,11 @@ impl Layer {
 
     pub(crate) fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// How reads of it have followed one another.
+    pub(crate) fn course(&self) -> &Course {
+        &self.course
     }
 
     pub(crate) fn source(&self) -> &dyn Source {

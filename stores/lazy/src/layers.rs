@@ -28,7 +28,7 @@ use crate::plain;
 use crate::source::{RegistrySource, Source};
 
 /// Bytes of a layer that are fetched at once while nobody waits for them.
-const AHEAD: u64 = 4 << 20;
+const AHEAD: u64 = 2 << 20;
 /// Layers that are fetched ahead at the same time.
 const AHEAD_AT_ONCE: usize = 2;
 /// Layers without tables that are fetched whole at the same time.
@@ -290,12 +290,17 @@ impl Layers {
     /// Fetches what the layer's maker wants fetched, then the rest, for as long as the layer is mounted.
     fn fetch_ahead(&self, layer: &Arc<Layer>) -> AbortHandle {
         let (layer, fetcher, turns) = (Arc::clone(layer), self.fetcher.clone(), Arc::clone(&self.ahead));
-        let ends = [layer.prefetch(), if self.config.background { u64::MAX } else { 0 }];
+        self.fetcher.demand.expect();
+        let ends = [(layer.prefetch(), false), (if self.config.background { u64::MAX } else { 0 }, true)];
         let fetching = async move {
-            for end in ends.into_iter().filter(|end| *end > 0) {
+            for (end, is_patient) in ends.into_iter().filter(|(end, _)| *end > 0) {
                 loop {
-                    let Ok(turn) = turns.acquire().await else { return };
-                    match fetcher.ahead(&layer, end, AHEAD).await {
+                    // Whoever is wanted at once waits for nobody.
+                    let turn = if is_patient { Some(turns.acquire().await) } else { None };
+                    if matches!(turn, Some(Err(_))) {
+                        return;
+                    }
+                    match fetcher.ahead(&layer, end, AHEAD, is_patient).await {
                         Ok(()) => break,
                         Err(error) => tracing::info!(layer = %layer.digest(), %error, "fetching ahead rests"),
                     }

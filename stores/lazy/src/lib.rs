@@ -23,6 +23,7 @@
 
 mod cache;
 mod config;
+mod demand;
 mod fetch;
 mod filesystem;
 mod flights;
