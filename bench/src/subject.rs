@@ -161,9 +161,9 @@ impl Subject {
         })
     }
 
-    /// Makes an image's layers zstd; berth's alone.
-    pub(crate) fn convert_to_zstd(&self, reference: &str) -> Result<Invocation> {
-        Ok(self.berth()?.args(["image", "convert", "--zstd", reference, reference]))
+    /// Makes an image of another form from one (`--zstd`, `--estargz`); berth's alone.
+    pub(crate) fn convert(&self, form: &str, from: &str, to: &str) -> Result<Invocation> {
+        Ok(self.berth()?.args(["image", "convert", "--oci", form, from, to]))
     }
 
     /// Sends an image to a registry of this machine; berth's alone.

@@ -49,6 +49,8 @@ enum Piece {
     Btrfs,
     /// A tool of ours around stargz-snapshotter's package estargz 0.19.1, built from its Go module.
     Stargz,
+    /// stargz-snapshotter 0.19.1, built from its Go module: only figures of lazy pulling want it.
+    StargzSnapshotter,
     /// crictl, built from its Go module.
     Crictl,
     /// Debian 12's busybox that links to its libraries: its shell looks programs up, where that of busybox-static does
@@ -75,6 +77,7 @@ impl Piece {
             Self::Erofs => "erofs-1.5",
             Self::Btrfs => "btrfs-6.2",
             Self::Stargz => "stargz-0.19.1",
+            Self::StargzSnapshotter => "stargz-snapshotter-0.19.1",
             Self::Crictl => "crictl-1.36.0",
             Self::Busybox => "busybox-12",
             Self::Critest => "critest-1.36.0",
@@ -94,6 +97,7 @@ impl Piece {
             Self::Erofs => debian::erofs(into),
             Self::Btrfs => debian::btrfs(into),
             Self::Stargz => golang::stargz(cache, into),
+            Self::StargzSnapshotter => golang::stargz_snapshotter(cache, into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Busybox => debian::packages(&["busybox"], into),
             Self::Critest => golang::critest(cache, into),

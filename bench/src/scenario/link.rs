@@ -30,18 +30,11 @@ pub(super) fn run(rounds: usize, table: &mut Table) -> Result<()> {
 
 /// Answers also how many milliseconds the bytes alone take.
 fn measure(rounds: usize, rate: u32, mebibytes: usize) -> Result<(f64, [Samples; 2])> {
-    berth_sys::child::unshare(UnshareFlags::NEWNET.bits() as i32)
-        .context("cannot have a network of our own")?;
-    Invocation::new("ip").args(["link", "set", "lo", "up"]).ok();
-    let registry = DockerRegistry::start()?;
+    let registry = shape(rate)?;
     let reference = format!("{}/bench/link:1", registry.address());
     let image = large_layer(reference.clone(), mebibytes);
     let bits: usize = image.blobs().iter().map(|blob| blob.len() * 8).sum();
     publish(&image, &reference)?;
-    let speed = format!("{rate}mbit");
-    let shape =
-        ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", &speed, "burst", "256kb", "latency", "400ms"];
-    Invocation::new("tc").args(shape).ok();
     let mut samples = [Samples::default(), Samples::default()];
     for _ in 0..rounds.div_ceil(5) {
         for (puller, samples) in [Puller::Berth, Puller::Defaults].into_iter().zip(&mut samples) {
@@ -51,4 +44,17 @@ fn measure(rounds: usize, rate: u32, mebibytes: usize) -> Result<(f64, [Samples;
         }
     }
     Ok((bits as f64 / f64::from(rate) / 1e3, samples))
+}
+
+/// Takes this thread into a network of its own, where so many megabits a second get through, and starts a registry there.
+pub(super) fn shape(rate: u32) -> Result<DockerRegistry> {
+    berth_sys::child::unshare(UnshareFlags::NEWNET.bits() as i32)
+        .context("cannot have a network of our own")?;
+    Invocation::new("ip").args(["link", "set", "lo", "up"]).ok();
+    let registry = DockerRegistry::start()?;
+    let speed = format!("{rate}mbit");
+    let shape =
+        ["qdisc", "add", "dev", "lo", "root", "tbf", "rate", &speed, "burst", "256kb", "latency", "400ms"];
+    Invocation::new("tc").args(shape).ok();
+    Ok(registry)
 }

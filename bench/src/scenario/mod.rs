@@ -4,6 +4,7 @@ mod exec;
 mod fleet;
 mod images;
 mod import;
+mod lazy;
 mod link;
 mod memory;
 mod metadata;
@@ -41,6 +42,8 @@ pub(crate) enum Scenario {
     Pull,
     /// Pulling over a link that is slower than this machine.
     Link,
+    /// Containers that answer before their images have come, over such a link.
+    Lazy,
     /// Records a second over the API.
     Metadata,
     /// A pod with one container, over the CRI.
@@ -74,6 +77,7 @@ impl Scenario {
             Self::Images => images::run(rounds, table),
             Self::Pull => pull::run(rounds, table),
             Self::Link => link::run(rounds, table),
+            Self::Lazy => lazy::run(rounds, table),
             Self::Metadata => metadata::run(rounds, table),
             Self::Pods => pods::life(rounds, table),
             Self::PodFleet => pods::fleet(rounds, table),

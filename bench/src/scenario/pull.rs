@@ -101,7 +101,7 @@ impl Case {
         match self.compression {
             Compression::Gzip => publish(&image, reference),
             Compression::Zstd => put(&image, reference, |subject| {
-                subject.convert_to_zstd(reference)?.within(LONG).ok();
+                subject.convert("--zstd", reference, reference)?.within(LONG).ok();
                 Ok(())
             }),
         }
@@ -114,7 +114,7 @@ pub(super) fn publish(image: &Image, reference: &str) -> Result<()> {
 }
 
 /// Puts an image into the registry, by way of a daemon that ends afterwards.
-fn put(image: &Image, reference: &str, change: impl FnOnce(&Subject) -> Result<()>) -> Result<()> {
+pub(super) fn put(image: &Image, reference: &str, change: impl FnOnce(&Subject) -> Result<()>) -> Result<()> {
     let subject = Subject::puller(Puller::Berth)?;
     let archive = subject.daemon.scratch().file("image.tar", image.oci_archive());
     subject.import(&archive)?.within(LONG).ok();

@@ -11,7 +11,7 @@ const PEERS: &str = "/var/cache/berth-peers";
 const CONTAINERD: &str = "containerd-2.3.4/bin";
 const DEBIAN: [&str; 4] =
     ["debian-12/usr/bin", "debian-12/usr/sbin", "debian-12/bin", "debian-12/usr/libexec/docker"];
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "nerdctl-2.3.5/bin",
     "crictl-1.36.0/bin",
     "critest-1.36.0/bin",
@@ -19,6 +19,7 @@ const OTHERS: [&str; 7] = [
     "erofs-1.5/bin",
     "btrfs-6.2/bin",
     "stargz-0.19.1/bin",
+    "stargz-snapshotter-0.19.1/bin",
 ];
 
 /// The peers' folder.

@@ -58,17 +58,39 @@ pub(crate) fn plugins(cache: &Path, into: &Path) -> Result<()> {
 
 /// A program of ours around stargz-snapshotter's package, which has none of its own that does so little.
 pub(crate) fn stargz(cache: &Path, into: &Path) -> Result<()> {
+    let main = include_str!("stargz/main.go");
+    around(
+        cache,
+        into,
+        "stargz-tool",
+        main,
+        "require github.com/containerd/stargz-snapshotter/estargz v0.19.1",
+    )
+}
+
+/// stargz-snapshotter itself, whose own program is of a module that no proxy has.
+pub(crate) fn stargz_snapshotter(cache: &Path, into: &Path) -> Result<()> {
+    let main = include_str!("stargz-snapshotter/main.go");
+    around(
+        cache,
+        into,
+        "containerd-stargz-grpc",
+        main,
+        "require github.com/containerd/stargz-snapshotter v0.19.1",
+    )
+}
+
+/// A program of ours around somebody's packages.
+fn around(cache: &Path, into: &Path, program: &str, main: &str, requires: &str) -> Result<()> {
     let around = into.join("around");
     fs::create_dir_all(&around)?;
-    fs::write(around.join("main.go"), include_str!("stargz/main.go"))?;
-    let text =
-        "module around\n\ngo 1.26\n\nrequire github.com/containerd/stargz-snapshotter/estargz v0.19.1\n";
-    fs::write(around.join("go.mod"), text)?;
+    fs::write(around.join("main.go"), main)?;
+    fs::write(around.join("go.mod"), format!("module around\n\ngo 1.26\n\n{requires}\n"))?;
     step::run(go(cache)?.args(["mod", "tidy"]).current_dir(&around))?;
     let mut build = go(cache)?;
-    build.args(["build", "-trimpath", "-o"]).arg(into.join("bin/stargz-tool"));
+    build.args(["build", "-trimpath", "-o"]).arg(into.join("bin").join(program));
     step::run(build.arg(".").current_dir(&around))?;
-    fs::remove_dir_all(&around).context("cannot remove the module around estargz")
+    fs::remove_dir_all(&around).with_context(|| format!("cannot remove the module around {program}"))
 }
 
 /// nerdctl. Its module has a replace line, which `go install` refuses, so it is built as a dependency of a
