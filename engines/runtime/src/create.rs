@@ -13,7 +13,6 @@ use berth_core::{CreateTask, Rollback, Scope};
 use berth_proto as proto;
 use berth_types::{Any, Container, Error, ErrorKind, Result};
 use proto::containerd::task::v3 as wire;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use tokio::task::AbortHandle;
 
 use crate::blocking::blocking;
@@ -23,7 +22,7 @@ use crate::config::Of;
 use crate::engine::Engine;
 use crate::key::Key;
 use crate::sandbox::Hosted;
-use crate::shim::{Answer, CallError, Shim, StartError, follow};
+use crate::shim::{Answer, CallError, Shim, StartError, follow, stray};
 use crate::task::{Parts, Task};
 
 /// All that a task is made from.
@@ -287,29 +286,14 @@ impl Engine {
         if let Err(error) = self.launcher.delete(bundle, program).await {
             tracing::warn!(task = %bundle.key(), "cannot clean up after the shim: {}", error.chain());
         }
-        let leaked = bundle.clone();
-        if let Err(error) = blocking(move || kill_leaked(&leaked)).await {
+        self.end_stray(bundle).await;
+    }
+
+    /// Ends a bundle's shim that cannot be spoken to.
+    pub(crate) async fn end_stray(&self, bundle: &Bundle) {
+        let stray = bundle.clone();
+        if let Err(error) = blocking(move || stray::end(&stray)).await {
             tracing::warn!(task = %bundle.key(), "a shim may be left: {}", error.chain());
         }
     }
-}
-
-/// Kills the shim that left its number in the bundle, if that number is still a shim's of this task.
-fn kill_leaked(bundle: &Bundle) -> Result<()> {
-    let Some(text) = bundle.read("shim.pid")? else { return Ok(()) };
-    let number = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
-    let Some(pid) = number.and_then(Pid::from_raw) else { return Ok(()) };
-    // Opened before it is looked at: what is looked at is what is killed.
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return Ok(()) };
-    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let arguments: Vec<&[u8]> = arguments.split(|&byte| byte == 0).collect();
-    let says = |flag: &str, value: &str| {
-        arguments.windows(2).any(|pair| pair[0] == flag.as_bytes() && pair[1] == value.as_bytes())
-    };
-    if says("-namespace", bundle.key().namespace.as_str()) && says("-id", bundle.key().id.as_str()) {
-        tracing::info!(task = %bundle.key(), "ending a shim that cannot be spoken to");
-        // The only failure left is that it has ended.
-        let _ = pidfd_send_signal(&process, Signal::KILL);
-    }
-    Ok(())
 }

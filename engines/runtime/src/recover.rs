@@ -154,7 +154,11 @@ impl Engine {
         let read = bundle.clone();
         let answer = match blocking(move || read_answer(&read)).await {
             Ok(Some(answer)) => answer,
-            Ok(None) => return Err(Silence::Gone("it never said where it listens".into())),
+            Ok(None) => {
+                // It, or what was to start it, may be there all the same.
+                self.end_stray(bundle).await;
+                return Err(Silence::Gone("it never said where it listens".into()));
+            }
             Err(error) => return Err(Silence::Unknown(error.chain())),
         };
         let limit = self.config.timeouts.load.min(PATIENCE);

@@ -10,6 +10,7 @@ mod grpc;
 mod launch;
 mod log;
 mod program;
+pub(crate) mod stray;
 
 pub(crate) use answer::{Answer, Socket};
 pub(crate) use connection::{CallError, ConnectError, Connections, Shim};

@@ -1,5 +1,6 @@
 //! The next daemon, and what it finds of the one before.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::{Duration, Instant};
 
 use berth_runtime::Recovery;
@@ -136,6 +137,49 @@ async fn what_a_daemon_left_that_ended_while_it_made_a_task_is_cleaned_up() {
     let recovery = runtime.recover().await.unwrap();
     assert_eq!(recovery, Recovery { alive: 0, gone: 2, unknown: 0 });
     world.nothing_is_left().await;
+}
+
+#[tokio::test]
+async fn a_shim_that_never_said_where_it_listens_is_ended_and_nobody_else_is() {
+    let world = World::new();
+    let runtime = world.runtime().await;
+    let silent = world.fake("hang-start");
+    let id = world.container("c", &silent, "{}").await;
+    let bundle = world.bundle(&id);
+    std::fs::create_dir_all(bundle.join("rootfs")).unwrap();
+    let start = |folder: &std::path::Path, id: &str| {
+        let namespace = world.namespace();
+        let words = ["-namespace", namespace.as_str(), "-id", id, "start"];
+        let child = std::process::Command::new(&silent)
+            .args(words)
+            .current_dir(folder)
+            .stdin(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        Started(child)
+    };
+    let mut left = start(&bundle, id.as_str());
+    // The same words elsewhere, and another task's.
+    let mut others = [start(&world.config.state, id.as_str()), start(&bundle, "another")];
+    let recovery = runtime.recover().await.unwrap();
+    assert_eq!(recovery, Recovery { alive: 0, gone: 1, unknown: 0 });
+    assert_eq!(left.0.wait().unwrap().signal(), Some(9));
+    for other in &mut others {
+        assert!(other.0.try_wait().unwrap().is_none(), "somebody else's process was ended");
+    }
+    drop(others);
+    world.nothing_is_left().await;
+}
+
+/// A process that ends with the test.
+struct Started(std::process::Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
