@@ -98,7 +98,7 @@ fn apply_to(layer: Layer<'_>, mounts: &[Mount], is_image: bool) -> Result<Finish
         Some(place) if is_image => image::apply_native(layer, &place),
         Some(place) => image::apply(layer, &place),
         None if is_image => Err(Error::not_implemented(format!(
-            "layer {} is an EROFS image, which only a snapshot of the erofs snapshotter can take",
+            "layer {} is an EROFS image, which only the erofs snapshotter can take: --snapshotter erofs",
             layer.name
         ))),
         None => mounted::for_writing(mounts, |root, whiteouts| apply::apply(layer, root, whiteouts)),

@@ -264,6 +264,17 @@ impl<W: Write + Seek> Builder<W> {
     }
 }
 
+/// The name of the image of a layer, made of the hexadecimal digits of its digest: the same layer has the same name
+/// wherever it is written.
+pub fn uuid_of(hex: &str) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).ok();
+        *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+    }
+    uuid
+}
+
 fn permissions(attributes: &Attributes) -> u16 {
     (attributes.mode & 0o7777) as u16
 }

@@ -20,6 +20,12 @@ pub(crate) const COMPAT_CHECKSUM: u32 = 0x1;
 pub(crate) const COMPAT_MTIME: u32 = 0x2;
 pub(crate) const INCOMPAT_CHUNKS: u32 = 0x4;
 
+/// Compressed data, and where it may lie. Of the fourth, which a table of devices has too, only that.
+pub(crate) const INCOMPAT_COMPRESSION: u32 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20;
+
+/// A map of chunks has eight bytes for each, with the number of a device.
+pub(crate) const CHUNK_INDEXES: u32 = 0x20;
+
 /// Where a chunk of zeros lies: nowhere.
 pub(crate) const HOLE: u32 = u32::MAX;
 /// The most that a map of chunks can shift the size of a block.

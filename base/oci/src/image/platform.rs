@@ -133,15 +133,17 @@ impl PlatformMatch {
         })
     }
 
-    /// The best of an index's manifests. One without a platform fits everything, last. Attestations
-    /// (`unknown/unknown`) never fit.
+    /// The best of an index's manifests: of two for one platform the one that asks for fewer features of the system, such
+    /// as layers that are file systems. One without a platform fits everything, last. Attestations (`unknown/unknown`)
+    /// never fit.
     pub fn best<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
         manifests
             .iter()
             .filter_map(|descriptor| {
                 let rank =
                     descriptor.platform.as_ref().map_or(Some(usize::MAX), |platform| self.rank(platform))?;
-                Some((rank, descriptor))
+                let features = descriptor.platform.as_ref().map_or(0, |platform| platform.os_features.len());
+                Some(((rank, features), descriptor))
             })
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, descriptor)| descriptor)

@@ -1,8 +1,8 @@
 //! Layers of erofs snapshots: not unpacked, but written as one image.
 //!
 //! Such a snapshot is known by the file `.erofslayer` beside its upper folder, as in containerd. The image appears
-//! beside it, whole, as `layer.erofs`. A layer that is an EROFS image already becomes that file as it is; the kernel
-//! that mounts it is what reads it, so an image is as trusted as a kernel module's input, which the documentation says.
+//! beside it, whole, as `layer.erofs`. A layer that is an EROFS image already becomes that file as it is, once all that
+//! the kernel would follow in it has been followed here ([`berth_erofs::check`]).
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use berth_archive::{Chunks, Data, Entry, Finished, Limits, Pipeline, Time};
-use berth_erofs::{Attributes, Below, ErofsError, Image, ImageError};
+use berth_erofs::{Attributes, Below, ErofsError};
 use berth_types::{Error, Mount, Result};
 
 use super::parents::Lowers;
@@ -127,11 +127,14 @@ fn copy(layer: Layer<'_>, mut file: File) -> Result<Finished, UnpackError> {
         chunks.consume(length);
     }
     drop(chunks);
-    match Image::open(file) {
-        // The kernel reads more of them than we do.
-        Ok(_) | Err(ImageError::Unknown(_)) => Ok(pipeline.finish()?),
-        Err(error) => Err(UnpackError::NoImage(error)),
+    // A blob that is not the one that was asked for is told first: nothing of it matters.
+    let finished = pipeline.finish()?;
+    let length = file.metadata().map_err(failed)?.len();
+    let checked = berth_erofs::check(file, length).map_err(UnpackError::NoImage)?;
+    if checked.compressed {
+        tracing::info!(layer = layer.name, "the image has compressed files, whose data only the kernel reads");
     }
+    Ok(finished)
 }
 
 /// The layers below, as the one above sees them.
@@ -173,15 +176,7 @@ impl Target for berth_erofs::Layer<File, Under> {
     }
 
     fn finish(self, layer: &Finished, _sync: bool) -> Result<(), UnpackError> {
-        // The same layer has the same name wherever it is written.
-        let mut uuid = [0; 16];
-        for (byte, pair) in uuid.iter_mut().zip(layer.digest.hex().as_bytes().chunks_exact(2)) {
-            *byte = std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .unwrap_or(0);
-        }
-        self.finish(uuid)?;
+        self.finish(berth_erofs::uuid_of(layer.digest.hex()))?;
         Ok(())
     }
 }

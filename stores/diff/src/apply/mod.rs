@@ -50,7 +50,7 @@ enum UnpackError {
     TooMany(&'static str),
     #[error("the layer cannot be an EROFS image")]
     Image(#[from] ErofsError),
-    #[error("the layer is no EROFS image as it says")]
+    #[error("the layer is no EROFS image that can be mounted")]
     NoImage(#[source] berth_erofs::ImageError),
     #[error("nobody waits for the layer any more")]
     Cancelled,

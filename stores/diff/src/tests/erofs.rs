@@ -258,6 +258,43 @@ async fn layers_that_are_images_are_taken_as_they_are() {
 }
 
 #[tokio::test]
+async fn images_of_erofs_utils_are_taken_too() {
+    let (Some(pair), Ok(mkfs)) = (Pair::new(), need::program("mkfs.erofs")) else { return };
+    let from = pair.f.folder("from");
+    menagerie(&from);
+    for (name, options) in [("plain", &[][..]), ("packed", &["-zlz4"])] {
+        let image = pair.f.scratch.path(name);
+        let made = std::process::Command::new(&mkfs).args(options).args([&image, &from]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let layer = pair.f.blobs.add("application/vnd.erofs.layer.v1", fs::read(&image).unwrap());
+        let mounts = pair.images.prepare(new("active", None)).await.unwrap();
+        pair.f.apply_layer(layer, &mounts).await.unwrap();
+        pair.images.commit(&key(name), &key("active"), Labels::new()).await.unwrap();
+        let seen = see(&pair.f, &*pair.images, name).await;
+        seen.assert_same(&Tree::read(&from).without_root(), "their image and the original");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_the_kernel_should_not_see_is_refused_and_leaves_nothing() {
+    let Some(pair) = Pair::new() else { return };
+    let mut builder = Builder::new(std::io::Cursor::new(Vec::new())).unwrap();
+    let dir = builder.directory(builder.root(), b"dir", &Default::default()).unwrap();
+    builder.set_xattr(dir, b"dir", b"trusted.overlay.redirect", b"/etc").unwrap();
+    let points = builder.finish([1; 16]).unwrap().0.into_inner();
+    let short = points[..points.len() - 4096].to_vec();
+    let mounts = pair.images.prepare(new("active", None)).await.unwrap();
+    for (bad, why) in [(points, "notes of overlayfs"), (short, "shorter than it says")] {
+        let layer = pair.f.blobs.add("application/vnd.erofs.layer.v1", bad);
+        let error = pair.f.apply_layer(layer, &mounts).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        assert!(error.chain().contains(why), "{}", error.chain());
+        let folder = fs::read_dir(pair.f.scratch.path("images/snapshots/1")).unwrap();
+        assert_eq!(folder.count(), 3, "the marker and two folders");
+    }
+}
+
+#[tokio::test]
 async fn the_same_layer_makes_the_same_image() {
     let Some(pair) = Pair::new() else { return };
     let tar = Tar::default().entry(&file("a")).entry(&file("b/c")).finish();
