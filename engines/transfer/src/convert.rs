@@ -215,9 +215,9 @@ impl Work<'_> {
             let known = below.take().ok_or_else(|| {
                 of_layer(Error::not_implemented("it stands on layers that are EROFS images already"))
             })?;
-            let diff_id = diff_ids.get_mut(number).ok_or_else(|| {
-                of_layer(Error::failed_precondition("the configuration does not name it"))
-            })?;
+            let diff_id = diff_ids
+                .get_mut(number)
+                .ok_or_else(|| of_layer(Error::failed_precondition("the configuration does not name it")))?;
             let reference = unique("convert").parse()?;
             let reader = self.store.reader(&layer.digest).await.map_err(of_layer)?;
             let made = as_image(self.store, &*reader, Some(diff_id), (known, compression), &reference).await;

@@ -25,7 +25,8 @@ pub(crate) async fn as_image(
     reference: &IngestRef,
 ) -> Result<Remade<Remembered>> {
     let below = Arc::new(below);
-    remake(store, layer, diff_id, reference, move |source, sink| imaged(source, sink, below, compression)).await
+    remake(store, layer, diff_id, reference, move |source, sink| imaged(source, sink, below, compression))
+        .await
 }
 
 /// Writes the image into a file that has no name, for its first block is written last, and passes that on. Blocks.

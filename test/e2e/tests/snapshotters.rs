@@ -128,7 +128,8 @@ fn stacked(name: &str) -> Image {
 #[test]
 fn layers_that_are_images_go_through_a_registry_and_run_here_and_in_containerd() {
     let (Some(cli), Ok(registry)) = (with_erofs(), DockerRegistry::start()) else { return };
-    let archive = cli.daemon().scratch().file("stacked.tar", stacked("berth.test/stacked:1").docker_archive());
+    let archive =
+        cli.daemon().scratch().file("stacked.tar", stacked("berth.test/stacked:1").docker_archive());
     cli.run("load -i").arg(archive).ok();
     let ctr = || cli.daemon().ctr().expect("a daemon that runs has its client");
     let tree = |snapshotter: &str, name: &str| {
@@ -175,6 +176,42 @@ fn in_containerd(name: &str) {
     let run = ctr().line("run --rm --snapshotter erofs --platform").args([&platform, name, "one"]);
     assert_eq!(run.args(["cat", "/told/again"]).ok(), "kept");
     containerd.finish();
+}
+
+#[test]
+fn layers_stay_archives_and_are_one_mount_if_that_is_asked_for() {
+    let config = "[plugins.'io.containerd.differ.v1.erofs']\n enable_tar_index = true\n\
+                  [plugins.'io.containerd.snapshotter.v1.erofs']\n max_unmerged_layers = 1\n";
+    let Ok(cli) = Cli::with(Kind::Berth, Setup { config: config.to_owned(), ..Setup::default() }) else {
+        return;
+    };
+    let info = cli.run("info").ok();
+    if need::that(info.contains("erofs"), &format!("the snapshotter erofs:\n{info}")).is_err() {
+        return;
+    }
+    let image = stacked("berth.test/stacked:1");
+    let archive = cli.daemon().scratch().file("stacked.tar", image.docker_archive());
+    cli.run("load -i").arg(archive).ok();
+    let run = "run --snapshotter erofs --name one berth.test/stacked:1";
+    let script =
+        "cat /told/again /hidden/above | wc -c; ls /told /hidden; echo more >> /told/kept; cat /told/kept";
+    let told = cli.sh(run, script).ok();
+    assert_eq!(told, "100004\n/hidden:\nabove\n\n/told:\nagain\nkept\nlink\nnew\nkeptmore\n");
+    assert_eq!(images(&cli).len(), 3);
+    // Others are left from unpacking the layer that needed those below it.
+    let root = format!("{}/", cli.daemon().root().display());
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("every Linux has it");
+    let merged = table.lines().filter(|line| line.contains(&root) && line.contains("/merged "));
+    assert_eq!(merged.count(), 1, "{table}");
+    let kept: Vec<Vec<u8>> = images(&cli).iter().map(|path| fs::read(path).expect("it is there")).collect();
+    for tar in image.tars() {
+        assert!(kept.iter().any(|image| image[4096..].starts_with(tar)), "an archive is in no image");
+    }
+    cli.run("--snapshotter erofs commit one berth.test/made:1").ok();
+    // The layer of what was written has blocks of another size, so that all four are mounted one by one.
+    let run = "run --rm --snapshotter erofs berth.test/made:1 cat /told/kept /told/again";
+    assert_eq!(cli.run(run).ok(), "keptmore\nkept");
+    finish(cli);
 }
 
 #[test]

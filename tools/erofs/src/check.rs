@@ -10,8 +10,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::format::{
-    BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, HOLE, INCOMPAT_CHUNKS, INCOMPAT_COMPRESSION, REGULAR, SOCKET, SYMLINK,
-    TYPE, entry_type,
+    BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, HOLE, INCOMPAT_CHUNKS, INCOMPAT_COMPRESSION, REGULAR, SOCKET,
+    SYMLINK, TYPE, entry_type,
 };
 use crate::image::{Image, ImageError, Inode, Listed, ReadAt, entries, read};
 
@@ -119,7 +119,8 @@ impl<R: ReadAt> Check<R> {
         for (name, value) in &xattrs {
             self.xattrs += (name.len() + value.len()) as u64;
             let note = name.strip_prefix(b"trusted.overlay.").or_else(|| name.strip_prefix(b"user.overlay."));
-            let hides = kind == DIRECTORY && (note == Some(b"opaque") && **value == *b"y" || note == Some(b"origin"));
+            let hides =
+                kind == DIRECTORY && (note == Some(b"opaque") && **value == *b"y" || note == Some(b"origin"));
             if note.is_some() && !hides {
                 return Err(ImageError::Damaged("a file has notes of overlayfs that no layer needs"));
             }
@@ -193,7 +194,8 @@ impl<R: ReadAt> Check<R> {
             let place = place.ok_or(ImageError::Damaged("a directory has holes"))?;
             read(&self.image.source, &mut block[..length], place)?;
             let mut items = Vec::new();
-            entries(&block[..length], &mut items).ok_or(ImageError::Damaged("a directory's entries overlap"))?;
+            entries(&block[..length], &mut items)
+                .ok_or(ImageError::Damaged("a directory's entries overlap"))?;
             for item in items {
                 if item.name <= last {
                     return Err(ImageError::Damaged("the names of a directory are not in order"));
@@ -203,7 +205,11 @@ impl<R: ReadAt> Check<R> {
             }
             at += length as u64;
         }
-        if own == 2 { Ok(()) } else { Err(ImageError::Damaged("a directory does not name itself and its parent")) }
+        if own == 2 {
+            Ok(())
+        } else {
+            Err(ImageError::Damaged("a directory does not name itself and its parent"))
+        }
     }
 
     /// Looks at one entry of a directory, and tells whether it is one of the two that every directory has.

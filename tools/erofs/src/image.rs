@@ -9,12 +9,15 @@ use std::os::unix::fs::FileExt;
 
 use crate::format::{
     BLOCK, CHUNK_BITS, CHUNK_INDEXES, COMPACT_INODE, DIRECTORY, ENTRY, HOLE, INCOMPAT_CHUNKS, INODE, MAGIC,
-    NAME, SLOT, SUPER_OFFSET, SUPER_SIZE, TYPE, crc32c, decode_device,
+    NAME, SLOT, SUPER_OFFSET, SUPER_SIZE, TYPE, checked_length, crc32c, decode_device,
 };
 use crate::xattrs::{body_length, prefix};
 
 /// Bytes of the largest directory that is read.
 const MAX_DIRECTORY: u64 = 1 << 30;
+
+/// Entries of a map of chunks that are read at most.
+const MAX_CHUNKS: u64 = 1 << 24;
 
 /// Bytes that can be read from anywhere.
 pub trait ReadAt {
@@ -142,9 +145,7 @@ impl<R: ReadAt> Image<R> {
         }
         let block = 1_u64 << bits;
         if number(&bytes, 8, 4) & 1 != 0 && block <= BLOCK as u64 {
-            // As the kernel does it: of the rest of the first block, or, where that is over already, of a whole one.
-            let length = block as usize - if block as usize > SUPER_OFFSET { SUPER_OFFSET } else { 0 };
-            let mut rest = vec![0; length];
+            let mut rest = vec![0; checked_length(block as usize)];
             read(&source, &mut rest, SUPER_OFFSET as u64)?;
             rest[4..8].fill(0);
             if u64::from(crc32c(&rest)) != number(&bytes, 4, 4) {
@@ -287,6 +288,26 @@ impl<R: ReadAt> Image<R> {
             at += length as u64;
         }
         Ok(())
+    }
+
+    /// What of a file's data is behind its inode.
+    pub(crate) fn tail(&self, inode: &Inode, output: &mut Vec<u8>) -> Result<(), ImageError> {
+        let length = inode.size % self.block;
+        output.resize(length as usize, 0);
+        match self.place(inode, inode.size - length)? {
+            Some(place) if length > 0 => read(&self.source, output, place),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first blocks of a file's chunks.
+    pub(crate) fn starts(&self, inode: &Inode) -> Result<Vec<u32>, ImageError> {
+        let map = self.map(inode)?;
+        let count = inode.size.div_ceil(map.chunk);
+        if count > MAX_CHUNKS {
+            return Err(ImageError::Damaged("a file has more chunks than images have"));
+        }
+        (0..count).map(|number| map.start(&self.source, number)).collect()
     }
 
     /// The map of a file that has one.

@@ -31,7 +31,8 @@ impl Remembered {
                 if item.name == b"." || item.name == b".." {
                     continue;
                 }
-                let below = if path.is_empty() { item.name.clone() } else { [&*path, &item.name].join(&b'/') };
+                let below =
+                    if path.is_empty() { item.name.clone() } else { [&*path, &item.name].join(&b'/') };
                 if path.is_empty() {
                     self.root.insert(item.name);
                 }

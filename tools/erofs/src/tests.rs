@@ -6,6 +6,7 @@ use crate::{Attributes, Below, Builder, ErofsError, Image, Inode, Layer, Nothing
 
 mod checked;
 mod hostile;
+mod indexed;
 mod model;
 
 type Bytes = Cursor<Vec<u8>>;

@@ -132,7 +132,7 @@ fn notes_that_point_into_other_layers_are_refused() {
 #[test]
 fn what_lower_layers_hold_is_remembered() {
     let mut below = Remembered::default();
-    let mut put = |below: &mut Remembered, members: &[(&str, Kind, u32)]| {
+    let put = |below: &mut Remembered, members: &[(&str, Kind, u32)]| {
         let mut layer = Layer::new(Bytes::default(), Arc::new(below.clone()), (0, 0)).unwrap();
         for (path, kind, mode) in members {
             layer.entry(&Entry::new(*path, kind.clone(), *mode), &mut &b""[..]).unwrap();
