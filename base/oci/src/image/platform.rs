@@ -169,6 +169,19 @@ mod tests {
     }
 
     #[test]
+    fn of_two_for_one_platform_the_one_that_asks_for_less_is_the_best() {
+        let digest = |byte: &str| format!("sha256:{}", byte.repeat(64)).parse().unwrap();
+        let with = |byte, features: &[&str]| {
+            let os_features = features.iter().map(|&feature| feature.to_owned()).collect();
+            let platform = Some(Platform { os_features, ..host_platform() });
+            Descriptor { platform, ..Descriptor::new("m", digest(byte), 1) }
+        };
+        let listed = [with("a", &["erofs"]), with("b", &[])];
+        assert_eq!(PlatformMatch::host().best(&listed), Some(&listed[1]));
+        assert_eq!(PlatformMatch::host().best(&listed[..1]), Some(&listed[0]));
+    }
+
+    #[test]
     fn several_platforms_are_accepted_in_their_order_and_none_means_this_machine() {
         let platforms = ["linux/arm64", "linux/amd64"].map(|text| parse_platform(text).unwrap());
         let any = PlatformMatch::any(&platforms);
