@@ -40,12 +40,24 @@ pub(crate) fn fresh_root(scratch: &Scratch) {
 
 /// Mounts a fresh ext4 at `point`, a folder.
 pub(crate) fn fresh_disk(point: &Path) -> std::io::Result<()> {
+    fresh(point, "ext4")
+}
+
+/// Mounts a fresh ext4 or btrfs at `point`, a folder.
+pub(crate) fn fresh(point: &Path, kind: &str) -> std::io::Result<()> {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let file = PathBuf::from(DISKS).join(format!("berth-bench-{}-{number}.img", std::process::id()));
     fs::File::create(&file)?.set_len(SIZE)?;
-    Invocation::new("mkfs.ext4").args(["-q", "-F", "-E", "nodiscard"]).arg(&file).ok();
-    let mounted = mount_at(&mount("ext4", &file.to_string_lossy(), &["loop"]), point);
+    let (program, words): (_, &[&str]) = match kind {
+        "btrfs" => {
+            let found = testkit::need::program("mkfs.btrfs").map_err(std::io::Error::other)?;
+            (found, &["-q", "--nodiscard"])
+        }
+        _ => ("mkfs.ext4".into(), &["-q", "-F", "-E", "nodiscard"]),
+    };
+    Invocation::new(program).args(words).arg(&file).ok();
+    let mounted = mount_at(&mount(kind, &file.to_string_lossy(), &["loop"]), point);
     fs::remove_file(&file)?;
     mounted.map_err(std::io::Error::other)
 }

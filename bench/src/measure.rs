@@ -25,6 +25,11 @@ impl Samples {
         sorted.get(at.round() as usize).copied().unwrap_or(f64::NAN)
     }
 
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The middle one.
     pub(crate) fn median(&self) -> f64 {
         self.quantile(0.5)

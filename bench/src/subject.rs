@@ -71,14 +71,15 @@ impl Subject {
 
     /// A fresh daemon that pulls in a certain way.
     pub(crate) fn puller(pulls: Puller) -> Result<Self> {
-        let setup = Setup {
-            config: pulls.config(),
-            log_level: Some("info".to_owned()),
-            before: Some(machine::fresh_root),
-            ..Setup::default()
-        };
-        let daemon = Daemon::with(pulls.kind(), setup)?;
-        Ok(Self { daemon, kind: pulls.kind(), pulls })
+        let setup = Setup { config: pulls.config(), before: Some(machine::fresh_root), ..Setup::default() };
+        Ok(Self { pulls, ..Self::set_up(pulls.kind(), setup)? })
+    }
+
+    /// A fresh daemon set up in a certain way.
+    pub(crate) fn set_up(kind: Kind, setup: Setup) -> Result<Self> {
+        let daemon = Daemon::with(kind, Setup { log_level: Some("info".to_owned()), ..setup })?;
+        let pulls = if kind == Kind::Berth { Puller::Berth } else { Puller::Defaults };
+        Ok(Self { daemon, kind, pulls })
     }
 
     /// `ctr` 2.3 in the daemon's namespace.

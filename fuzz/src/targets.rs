@@ -4,7 +4,7 @@ use std::path::Path;
 
 use berth_archive::{Kind, Limits, Reader, Whiteout, clean};
 use berth_cdi::DeviceName;
-use berth_erofs::{Image, Layer, Nothing};
+use berth_erofs::{Image, Layer, Nothing, check};
 use berth_fuse::Request;
 use berth_nri::proto::ContainerAdjustment;
 use berth_oci::image::{Document, ImageConfig, media};
@@ -95,6 +95,11 @@ pub const TARGETS: &[Target] = &[
         name: "erofs-image",
         words: &["\u{1}\0\0\0", "\u{5}\0", "\u{9}\0", "\0\u{10}\0\0", ".", "..", "\u{7f}\u{7f}\u{7f}\u{7f}"],
         run: erofs_image,
+    },
+    Target {
+        name: "erofs-check",
+        words: &["\u{1}\0\0\0", "\u{5}\0", "\u{9}\0", "\0\u{10}\0\0", ".", "..", "\u{7f}\u{7f}\u{7f}\u{7f}"],
+        run: erofs_check,
     },
     Target {
         name: "whiteout",
@@ -390,6 +395,30 @@ fn erofs_image(input: &[u8]) {
             let _ = image.read(&inode, &mut std::io::sink());
         }
     }
+}
+
+/// What is let through can be read to its end.
+fn erofs_check(input: &[u8]) {
+    let Ok(checked) = check(input, input.len() as u64) else { return };
+    let image = match Image::open(input) {
+        Ok(image) if !checked.compressed => image,
+        _ => return,
+    };
+    let mut waiting = vec![image.root()];
+    let mut names = 0;
+    while let Some(number) = waiting.pop() {
+        let inode = image.inode(number).expect("it was read before");
+        image.xattrs(&inode).expect("they were read before");
+        if inode.is_directory() {
+            let listed = image.list(&inode).expect("it was read before");
+            let others = listed.iter().filter(|item| item.name != b"." && item.name != b"..");
+            names += others.clone().count() as u64;
+            waiting.extend(others.map(|item| item.number));
+        } else if inode.size < 1 << 24 {
+            image.read(&inode, &mut std::io::sink()).expect("its data is inside of the image");
+        }
+    }
+    assert_eq!(names, checked.names);
 }
 
 fn whiteout(input: &[u8]) {

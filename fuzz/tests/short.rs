@@ -41,6 +41,7 @@ fn every_target_has_a_test_here() {
             "tar",
             "erofs-layer",
             "erofs-image",
+            "erofs-check",
             "whiteout",
             "spdy",
             "websocket",
@@ -95,6 +96,11 @@ fn layers_as_images() {
 #[test]
 fn images_of_others() {
     holds("erofs-image");
+}
+
+#[test]
+fn images_of_others_let_through() {
+    holds("erofs-check");
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn measure(rounds: usize, image: &Image) -> Result<([Samples; 2], [Samples; 2])>
 }
 
 /// What a folder takes, in bytes of blocks, without what is mounted in it.
-fn on_disk(folder: &Path) -> u64 {
+pub(super) fn on_disk(folder: &Path) -> u64 {
     let Ok(own) = fs::symlink_metadata(folder) else { return 0 };
     let inside = fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|entry| {
         let metadata = entry.metadata().ok().filter(|metadata| metadata.dev() == own.dev())?;

@@ -11,6 +11,7 @@ mod metadata;
 mod pods;
 mod pull;
 mod restart;
+mod snapshotters;
 mod start;
 mod task;
 
@@ -38,6 +39,8 @@ pub(crate) enum Scenario {
     Import,
     /// Layers as EROFS images, beside unpacked ones.
     Images,
+    /// Unpacking, disk, mount and unmount of every snapshotter.
+    Snapshotters,
     /// Pulling from a registry on loopback: many layers, a large one, many files.
     Pull,
     /// Pulling over a link that is slower than this machine.
@@ -75,6 +78,7 @@ impl Scenario {
             Self::Restart => restart::run(rounds, table),
             Self::Import => import::run(rounds, table),
             Self::Images => images::run(rounds, table),
+            Self::Snapshotters => snapshotters::run(rounds, table),
             Self::Pull => pull::run(rounds, table),
             Self::Link => link::run(rounds, table),
             Self::Lazy => lazy::run(rounds, table),

@@ -123,7 +123,7 @@ pub(super) fn put(image: &Image, reference: &str, change: impl FnOnce(&Subject) 
     Ok(())
 }
 
-fn many_layers(name: String) -> Image {
+pub(super) fn many_layers(name: String) -> Image {
     let mut noise = Noise(1);
     let mut image = Image::new(&name).cmd(&["/nothing"]);
     for layer in 0..60 {

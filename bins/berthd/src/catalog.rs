@@ -10,7 +10,7 @@ use berth_core::{
     Leases, Mounts, Namespaces, SandboxController, Sandboxes, Scope, Snapshotter, Tasks, Transfers,
 };
 use berth_cri::Cri;
-use berth_diff::{Processor, Walking};
+use berth_diff::{ImageForm, Processor, Walking};
 use berth_metadata::Metadata;
 use berth_mounts::Activations;
 use berth_registry::Registries;
@@ -41,6 +41,8 @@ pub(crate) struct Differs {
     pub(crate) order: Vec<DifferSource>,
     /// Programs for layers that cannot be unpacked as they are.
     pub(crate) processors: Arc<[Processor]>,
+    /// What layers become in erofs snapshots.
+    pub(crate) images: ImageForm,
     /// Whether every layer has to be on disk before the answer.
     pub(crate) sync: bool,
 }
@@ -75,6 +77,7 @@ impl Catalog for Own {
         let order = self.differs.order.iter().map(|source| match source {
             DifferSource::Walking => {
                 let walking = Walking::new(self.metadata.content(scope));
+                let walking = walking.with_images(self.differs.images);
                 let differ = Arc::new(walking.with_processors(self.differs.processors.clone()));
                 Arc::new(Activated { differ, mounts: self.activations.mounts(scope) }) as Arc<dyn Differ>
             }

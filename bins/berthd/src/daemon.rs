@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use berth_content::Store;
 use berth_core::{Catalog, Mounts};
+use berth_diff::ImageForm;
 use berth_metadata::{GcConfig, Metadata, Sharing};
 use berth_mounts::Activations;
 use berth_registry::Registries;
@@ -285,8 +286,9 @@ fn sharing(config: &Config) -> Result<Sharing> {
 }
 
 fn differs(config: &Config) -> Result<Differs> {
-    let images = config.plugins.others.get(IMAGES).and_then(toml::Value::as_table);
-    if images.and_then(|table| table.get("enable_dmverity")).and_then(toml::Value::as_bool) == Some(true) {
+    let table = config.plugins.others.get(IMAGES).and_then(toml::Value::as_table);
+    let is_on = |key| table.and_then(|table| table.get(key)).and_then(toml::Value::as_bool) == Some(true);
+    if is_on("enable_dmverity") {
         bail!(
             "enable_dmverity of {IMAGES}: berth cannot make dm-verity devices, so nothing would verify the layers: remove it"
         );
@@ -311,6 +313,7 @@ fn differs(config: &Config) -> Result<Differs> {
     Ok(Differs {
         order: order.collect::<Result<_>>()?,
         processors: processors.collect::<Result<Vec<_>>>()?.into(),
+        images: if is_on("enable_tar_index") { ImageForm::Indexed } else { ImageForm::Whole },
         sync: diff.sync_fs,
     })
 }
@@ -416,11 +419,6 @@ fn unused(config: &Config) -> Vec<String> {
         warnings.push("no_sync has no effect: records reach the disk in groups as it is".to_owned());
     }
     let tasks = config.plugins.others.get(TASKS).and_then(toml::Value::as_table);
-    let images = config.plugins.others.get(IMAGES).and_then(toml::Value::as_table);
-    if images.and_then(|table| table.get("enable_tar_index")).and_then(toml::Value::as_bool) == Some(true) {
-        warnings
-            .push(format!("enable_tar_index of {IMAGES} has no effect: layers become images of their own"));
-    }
     for (key, instead) in [
         (
             "blockio_config_file",

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use berth_core::Snapshotter;
 use berth_oci::image::host_platform;
 use berth_snapshot::{OpenError, blockfile, btrfs, erofs, native, overlayfs};
-use berth_types::{PluginInfo, PluginState, SnapshotterName};
+use berth_types::{Platform, PluginInfo, PluginState, SnapshotterName};
 
 use crate::config::Config;
 use crate::introspection::{plugin_uri, ready};
@@ -57,7 +57,7 @@ impl<T: ?Sized> Set<T> {
             if disabled.contains(&uri) {
                 continue;
             }
-            record.platforms = vec![host_platform()];
+            record.platforms = platforms(&name);
             match factory(&root.join(&uri)) {
                 Opened::Ready { part, exports, capabilities } => {
                     parts.insert(name, part);
@@ -77,6 +77,14 @@ impl<T: ?Sized> Set<T> {
         }
         (parts, records)
     }
+}
+
+/// What a part's images may be for: this machine, and for erofs also a system that takes layers which are file systems.
+/// Clients look there before they unpack an image that asks for that.
+fn platforms(name: &str) -> Vec<Platform> {
+    let host = host_platform();
+    let with_images = Platform { os_features: vec!["erofs".to_owned()], ..host.clone() };
+    if name == "erofs" { vec![host, with_images] } else { vec![host] }
 }
 
 /// Every snapshotter that there may be.

@@ -2,12 +2,14 @@
 //!
 //! In another compression a layer stays the same tar, byte by byte, and that is looked at: the configuration, with its
 //! diff ids, is the old one, and layers that are compressed as wanted already are taken as they are. With tables of
-//! contents each layer is another tar of the same files, and the configuration says so.
+//! contents each layer is another tar of the same files, and the configuration says so. So it does where layers become
+//! EROFS images, and there it also asks for a system that takes them, as containerd's own conversion does.
 
 use std::collections::HashMap;
 
 use berth_archive::{Compression, clean};
 use berth_core::{BlobReader, Catalog, ContentStore, Scope};
+use berth_erofs::Remembered;
 use berth_oci::image::{Document, ImageConfig, Index, Manifest, media};
 use berth_stargz::{Format, Making, annotation};
 use berth_types::{Descriptor, Digest, Error, Image, ImageName, Labels, Result};
@@ -15,6 +17,7 @@ use berth_types::{Descriptor, Digest, Error, Image, ImageName, Labels, Result};
 use crate::graph::{self, CONFIG_LIMIT, Node};
 use crate::hold::{Hold, unique};
 use crate::image::publish;
+use crate::imaged::{FEATURE, as_image};
 use crate::platforms::Platforms;
 use crate::recipes;
 use crate::recompress::{recompress, with_table};
@@ -39,6 +42,8 @@ pub enum Layers {
     /// They get tables of contents, and can be used before they have arrived. Of several layers that have a file that
     /// is wanted first, the uppermost has it first.
     Tabled(Making),
+    /// They become EROFS images, plain or with all of them compressed as one (zstd). Layers that are such already stay.
+    Erofs(Compression),
 }
 
 /// Types of documents and layers.
@@ -131,12 +136,15 @@ impl Work<'_> {
         let mut diff_ids = diff_ids.unwrap_or_default();
         let mut first = match &self.conversion.layers {
             Layers::Tabled(making) => making.first.iter().map(|path| clean(path)).collect(),
-            Layers::Compressed(_) => Vec::new(),
+            Layers::Compressed(_) | Layers::Erofs(_) => Vec::new(),
         };
-        let mut changed = false;
+        let mut changed = matches!(self.conversion.layers, Layers::Erofs(_));
+        if let Layers::Erofs(compression) = self.conversion.layers {
+            self.images(&mut manifest.layers, &mut diff_ids, compression).await?;
+        }
         // From the top: what an upper layer has is not read in a lower one.
         for (number, layer) in manifest.layers.iter_mut().enumerate().rev() {
-            if !media::is_layer(&layer.media_type) {
+            if !media::is_layer(&layer.media_type) || matches!(self.conversion.layers, Layers::Erofs(_)) {
                 continue;
             }
             let done = self.layer(layer, diff_ids.get(number), &first).await?;
@@ -164,7 +172,12 @@ impl Work<'_> {
             std::iter::once(manifest.config.clone()).chain(manifest.layers.iter().cloned()).collect();
         let labels = graph::gc_labels(&children);
         let made = content::write_document(self.store, "manifest", kind, &manifest, labels).await?;
-        let platform = target.platform.clone();
+        let mut platform = target.platform.clone();
+        if let (Layers::Erofs(_), Some(platform)) = (&self.conversion.layers, &mut platform)
+            && !platform.os_features.iter().any(|feature| feature == FEATURE)
+        {
+            platform.os_features.push(FEATURE.to_owned());
+        }
         Ok(Descriptor { platform, annotations: target.annotations.clone(), ..made })
     }
 
@@ -175,8 +188,49 @@ impl Work<'_> {
         };
         let mut config: serde_json::Value = serde_json::from_slice(bytes).map_err(wrong)?;
         config["rootfs"]["diff_ids"] = serde_json::json!(diff_ids);
+        if matches!(self.conversion.layers, Layers::Erofs(_)) {
+            let features = config["os.features"].as_array().cloned().unwrap_or_default();
+            let others = features.into_iter().filter(|feature| feature != FEATURE);
+            config["os.features"] = others.chain([FEATURE.into()]).collect();
+        }
         let kind = self.kind(&old.media_type);
         content::write_document(self.store, "config", kind, &config, Labels::new()).await
+    }
+
+    /// Makes layers images, from the lowest on: one that says nothing of a directory has what is below it.
+    async fn images(
+        &self,
+        layers: &mut [Descriptor],
+        diff_ids: &mut [Digest],
+        compression: Compression,
+    ) -> Result<()> {
+        let mut below = Some(Remembered::default());
+        let archives = layers.iter_mut().enumerate().filter(|(_, layer)| media::is_layer(&layer.media_type));
+        for (number, layer) in archives {
+            let of_layer = |error: Error| error.context(format!("cannot convert layer {}", layer.digest));
+            if media::is_erofs_layer(&layer.media_type) {
+                below = None;
+                continue;
+            }
+            let known = below.take().ok_or_else(|| {
+                of_layer(Error::not_implemented("it stands on layers that are EROFS images already"))
+            })?;
+            let diff_id = diff_ids
+                .get_mut(number)
+                .ok_or_else(|| of_layer(Error::failed_precondition("the configuration does not name it")))?;
+            let reference = unique("convert").parse()?;
+            let reader = self.store.reader(&layer.digest).await.map_err(of_layer)?;
+            let made = as_image(self.store, &*reader, Some(diff_id), (known, compression), &reference).await;
+            let made = made.map_err(of_layer)?;
+            *diff_id = made.diff_id;
+            below = Some(made.more);
+            let suffix = if compression == Compression::Zstd { "+zstd" } else { "" };
+            let mut annotations = std::mem::take(&mut layer.annotations);
+            annotations.retain(|key, _| !annotation::is_of_table(key));
+            let kind = format!("{}{suffix}", media::EROFS_LAYER);
+            *layer = Descriptor { annotations, ..Descriptor::new(kind, made.digest, made.size) };
+        }
+        Ok(())
     }
 
     async fn layer(
@@ -202,6 +256,10 @@ impl Work<'_> {
         diff_id: Option<&Digest>,
         first: &[Vec<u8>],
     ) -> Result<Done> {
+        if media::is_erofs_layer(&layer.media_type) {
+            let text = "it is an EROFS image and no archive: convert the image that it was made of";
+            return Err(Error::not_implemented(text));
+        }
         let reference = unique("convert").parse()?;
         let described = |compression, digest, size| {
             let kind = self.kind(layer_type(&layer.media_type, compression));
@@ -221,6 +279,8 @@ impl Work<'_> {
                 let layer = described(*compression, made.digest, made.size);
                 Ok(Done { layer, diff_id: None, first: Vec::new() })
             }
+            // They are made one on top of the other.
+            Layers::Erofs(_) => Err(Error::internal("layers become images in their order")),
             Layers::Tabled(making) => {
                 let making = Making { first: first.to_vec(), ..making.clone() };
                 let compression = match making.format {

@@ -16,6 +16,7 @@ mod export;
 mod graph;
 mod hold;
 mod image;
+mod imaged;
 mod import;
 mod lists;
 mod platforms;

@@ -30,10 +30,10 @@ pub(crate) struct Remade<T> {
 }
 
 /// What a thread made: the digests of the tar that came in and of the one that went out, and what else there is to say.
-struct Through<T> {
-    before: Digest,
-    after: Digest,
-    more: T,
+pub(crate) struct Through<T> {
+    pub(crate) before: Digest,
+    pub(crate) after: Digest,
+    pub(crate) more: T,
 }
 
 /// Stores a layer in another compression, through an ingest that nobody else has. One that does not hold `diff_id` is
@@ -62,7 +62,7 @@ pub(crate) async fn with_table(
 }
 
 /// A layer is read, converted and written at the same time, with a few parts in memory.
-async fn remake<T: Send + 'static>(
+pub(crate) async fn remake<T: Send + 'static>(
     store: &dyn ContentStore,
     layer: &dyn BlobReader,
     diff_id: Option<&Digest>,
@@ -166,7 +166,7 @@ fn tabled(
 }
 
 /// A file for a whole layer, which goes with its last user: in `TMPDIR`, else in `/var/tmp`, which is not memory.
-fn unnamed() -> io::Result<File> {
+pub(crate) fn unnamed() -> io::Result<File> {
     let folder = std::env::var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from);
     tempfile::tempfile_in(&folder).map_err(|error| {
         io::Error::new(error.kind(), format!("cannot make a file in {}: {error}", folder.display()))
@@ -174,7 +174,7 @@ fn unnamed() -> io::Result<File> {
 }
 
 /// Parts as a stream.
-struct Source {
+pub(crate) struct Source {
     parts: mpsc::Receiver<Bytes>,
     part: Bytes,
 }
@@ -197,7 +197,7 @@ impl Read for Source {
 }
 
 /// A stream as parts.
-struct Sink {
+pub(crate) struct Sink {
     made: mpsc::Sender<Bytes>,
     buffer: BytesMut,
 }

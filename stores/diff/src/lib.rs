@@ -27,6 +27,7 @@ mod xattr;
 #[cfg(test)]
 mod tests;
 
+pub use apply::image::ImageForm;
 pub use processor::Processor;
 pub use recipe::RECIPES;
 pub use walking::{ARRIVING, Walking};

@@ -9,7 +9,7 @@ use berth_oci::image::media;
 use berth_types::{Descriptor, Error, ErrorKind, IngestRef, Mount, Result};
 use tokio::runtime::Handle;
 
-use crate::apply::image::{self, Place};
+use crate::apply::image::{self, ImageForm, Place};
 use crate::apply::{self, Layer};
 use crate::compare;
 use crate::mounted;
@@ -25,18 +25,25 @@ pub const ARRIVING: &str = "berth.arriving";
 pub struct Walking {
     content: Arc<dyn ContentStore>,
     processors: Arc<[Processor]>,
+    images: ImageForm,
 }
 
 impl Walking {
     /// A differ over the blobs of `content`, which also gets the layers that it makes.
     pub fn new(content: Arc<dyn ContentStore>) -> Self {
-        Self { content, processors: Arc::new([]) }
+        Self { content, processors: Arc::new([]), images: ImageForm::default() }
     }
 
     /// The same with programs for layers that cannot be unpacked as they are.
     #[must_use]
     pub fn with_processors(self, processors: Arc<[Processor]>) -> Self {
         Self { processors, ..self }
+    }
+
+    /// The same with another form of the images that layers become in erofs snapshots.
+    #[must_use]
+    pub fn with_images(self, images: ImageForm) -> Self {
+        Self { images, ..self }
     }
 }
 
@@ -54,12 +61,13 @@ impl Differ for Walking {
         let processors = Arc::clone(&self.processors);
         let native = image::native(&request.layer.media_type).map(str::to_owned);
         let plain = native.clone().unwrap_or_else(|| media::OCI_LAYER.to_owned());
+        let images = self.images;
         let work = move || {
             let name = request.layer.digest.to_string();
             let chain = processor::chain(&processors, &request.layer.media_type)?;
             let source = processor::through(source, &chain, &request.payloads)?;
             let layer = Layer { name: &name, source, wanted: &wanted, sync: request.sync };
-            apply_to(layer, &request.mounts, native.is_some())
+            apply_to(layer, &request.mounts, native.is_some(), images)
         };
         let finished = blocking(work).await?;
         drop(wants);
@@ -93,12 +101,12 @@ impl Walking {
 }
 
 /// Puts a layer where the mounts say: into the folder or overlay that they are, or as the image of an erofs snapshot.
-fn apply_to(layer: Layer<'_>, mounts: &[Mount], is_image: bool) -> Result<Finished> {
+fn apply_to(layer: Layer<'_>, mounts: &[Mount], is_image: bool, images: ImageForm) -> Result<Finished> {
     match Place::of(mounts)? {
         Some(place) if is_image => image::apply_native(layer, &place),
-        Some(place) => image::apply(layer, &place),
+        Some(place) => image::apply(layer, &place, images),
         None if is_image => Err(Error::not_implemented(format!(
-            "layer {} is an EROFS image, which only a snapshot of the erofs snapshotter can take",
+            "layer {} is an EROFS image, which only the erofs snapshotter can take: --snapshotter erofs",
             layer.name
         ))),
         None => mounted::for_writing(mounts, |root, whiteouts| apply::apply(layer, root, whiteouts)),

@@ -31,6 +31,7 @@ pub(crate) enum Removal {
 pub(crate) struct Place<'a> {
     pub(crate) id: u64,
     pub(crate) kind: SnapshotKind,
+    pub(crate) purpose: Purpose,
     /// The numbers of the parents, nearest first.
     pub(crate) parents: &'a [u64],
     pub(crate) labels: &'a Labels,
@@ -137,8 +138,8 @@ impl<S: Shape> Local<S> {
         let mut records = Records::open(folder).map_err(failed)?;
         if records.rebooted() {
             let present = |record: &Record| {
-                let place =
-                    Place { id: record.id, kind: record.kind, parents: PARENTS, labels: &record.labels };
+                let (kind, purpose) = (record.kind, Purpose::Container);
+                let place = Place { id: record.id, kind, purpose, parents: PARENTS, labels: &record.labels };
                 let place = if record.parent.is_some() { place } else { Place { parents: &[], ..place } };
                 !shape.has_folder(&place) || trees.has(record.id)
             };
@@ -182,7 +183,7 @@ impl<S: Shape> Inner<S> {
         let made = self
             .make_tree(&mut ticket, (kind, purpose), &labels)
             .and_then(|()| {
-                let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels: &labels };
+                let place = Place { id: ticket.id, kind, purpose, parents: &ticket.parents, labels: &labels };
                 self.mounts_of(&place)
             })
             .and_then(|mounts| self.records().admit(&ticket).map(|()| mounts));
@@ -205,7 +206,8 @@ impl<S: Shape> Inner<S> {
             }
             (record.clone(), records.chain(record.parent.as_ref())?)
         };
-        self.mounts_of(&Place { id: record.id, kind: record.kind, parents: &parents, labels: &record.labels })
+        let (kind, purpose) = (record.kind, Purpose::of(key));
+        self.mounts_of(&Place { id: record.id, kind, purpose, parents: &parents, labels: &record.labels })
     }
 
     fn mounts_of(&self, place: &Place<'_>) -> Result<Vec<Mount>> {
@@ -220,7 +222,7 @@ impl<S: Shape> Inner<S> {
         labels: &Labels,
     ) -> Result<()> {
         loop {
-            let place = Place { id: ticket.id, kind, parents: &ticket.parents, labels };
+            let place = Place { id: ticket.id, kind, purpose, parents: &ticket.parents, labels };
             if !self.shape.has_folder(&place) {
                 return Ok(());
             }

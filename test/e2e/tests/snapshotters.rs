@@ -1,6 +1,7 @@
 //! Containers on snapshotters other than the usual one.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use berth_proto::containerd::services::leases::v1::leases_client::LeasesClient;
@@ -9,8 +10,9 @@ use e2e::{Cli, IMAGE};
 use hyper_util::rt::TokioIo;
 use testkit::image::{Image, Layer};
 use testkit::registry::DockerRegistry;
+use testkit::tree::Tree;
 use testkit::volume::{Volume, empty_ext4};
-use testkit::{Kind, Scratch, Setup, need, wait};
+use testkit::{Daemon, Kind, Scratch, Setup, need, wait};
 use tokio::net::UnixStream;
 use tonic::Request;
 use tonic::transport::{Endpoint, Uri};
@@ -100,6 +102,115 @@ fn a_pulled_image_becomes_one_file_a_layer() {
     }
     cli.run(&format!("create --snapshotter erofs --name one {name}")).ok();
     assert_eq!(cli.run("cp one:/dir-4/file -").outcome().code(), 0);
+    finish(cli);
+}
+
+/// Layers of which the upper ones need the lower ones: removals, and folders that nobody tells of.
+fn stacked(name: &str) -> Image {
+    let image = testkit::image::busybox().expect("the first image was made of it");
+    let base = Layer::new()
+        .dir("told", 0o750)
+        .file("told/kept", b"kept", 0o640)
+        .file("told/gone", b"gone", 0o644)
+        .dir("hidden", 0o700)
+        .file("hidden/below", b"below", 0o644)
+        .hardlink("told/again", "told/kept");
+    let upper = Layer::new()
+        .file("told/new", b"new", 0o600)
+        .whiteout("told", "gone")
+        .dir("hidden", 0o711)
+        .opaque("hidden")
+        .file("hidden/above", &vec![7; 100_000], 0o644)
+        .symlink("told/link", "kept");
+    image.layer(base).layer(upper).named(name)
+}
+
+#[test]
+fn layers_that_are_images_go_through_a_registry_and_run_here_and_in_containerd() {
+    let (Some(cli), Ok(registry)) = (with_erofs(), DockerRegistry::start()) else { return };
+    let archive =
+        cli.daemon().scratch().file("stacked.tar", stacked("berth.test/stacked:1").docker_archive());
+    cli.run("load -i").arg(archive).ok();
+    let ctr = || cli.daemon().ctr().expect("a daemon that runs has its client");
+    let tree = |snapshotter: &str, name: &str| {
+        let point = cli.path("point");
+        fs::create_dir_all(&point).expect("the scratch folder is there");
+        ctr().line(&format!("images mount --snapshotter {snapshotter} {name}")).arg(&point).ok();
+        let seen = Tree::read(&point).without_root().without_directory_times();
+        ctr().line(&format!("images unmount --rm --snapshotter {snapshotter}")).arg(&point).ok();
+        seen
+    };
+    let unpacked = tree("overlayfs", "berth.test/stacked:1");
+    for form in ["raw", "zstd"] {
+        let name = format!("{}/team/app:{form}", registry.address());
+        cli.run(&format!("image convert --erofs={form} --oci berth.test/stacked:1 {name}")).ok();
+        let manifest = cli.run(&format!("manifest inspect {name}")).ok();
+        let suffix = if form == "zstd" { "+zstd" } else { "" };
+        let wanted = format!("\"application/vnd.erofs.layer.v1{suffix}\"");
+        assert_eq!(manifest.matches(&wanted).count(), 3, "{manifest}");
+        cli.run(&format!("push -q {name}")).ok();
+        cli.run(&format!("rmi {name}")).ok();
+        cli.run(&format!("pull -q --snapshotter erofs {name}")).ok();
+        tree("erofs", &name).assert_same(&unpacked, "images of its layers, and the layers unpacked");
+        let run = cli.run(&format!("run --rm --snapshotter erofs {name} cat /told/again"));
+        assert_eq!(run.ok(), "kept");
+        let refused = cli.run(&format!("run --rm --snapshotter overlayfs {name} true")).fails();
+        assert!(refused.contains("--snapshotter erofs"), "{refused}");
+        let refused = cli.run(&format!("image convert --gzip {name} berth.test/back:1")).fails();
+        assert!(refused.contains("no archive"), "{refused}");
+        in_containerd(&name);
+    }
+    finish(cli);
+}
+
+/// Pulls and runs such an image with containerd, whose differ needs a mkfs.erofs to be there, and does not start it.
+fn in_containerd(name: &str) {
+    let tools = Scratch::new();
+    let mkfs = tools.file("mkfs.erofs", "#!/bin/sh\n[ \"$1\" = --help ] && echo --tar=f || exit 9\n");
+    fs::set_permissions(&mkfs, fs::Permissions::from_mode(0o755)).expect("it was just made");
+    let setup = Setup { path: vec![tools.path("")], ..Setup::default() };
+    let Ok(containerd) = Daemon::with(Kind::Containerd, setup) else { return };
+    let ctr = || containerd.ctr().expect("a daemon that runs has its client");
+    let platform = format!("linux(+erofs)/{}", testkit::image::architecture());
+    ctr().line("images pull --plain-http --snapshotter erofs --platform").args([&platform, name]).ok();
+    let run = ctr().line("run --rm --snapshotter erofs --platform").args([&platform, name, "one"]);
+    assert_eq!(run.args(["cat", "/told/again"]).ok(), "kept");
+    containerd.finish();
+}
+
+#[test]
+fn layers_stay_archives_and_are_one_mount_if_that_is_asked_for() {
+    let config = "[plugins.'io.containerd.differ.v1.erofs']\n enable_tar_index = true\n\
+                  [plugins.'io.containerd.snapshotter.v1.erofs']\n max_unmerged_layers = 1\n";
+    let Ok(cli) = Cli::with(Kind::Berth, Setup { config: config.to_owned(), ..Setup::default() }) else {
+        return;
+    };
+    let info = cli.run("info").ok();
+    if need::that(info.contains("erofs"), &format!("the snapshotter erofs:\n{info}")).is_err() {
+        return;
+    }
+    let image = stacked("berth.test/stacked:1");
+    let archive = cli.daemon().scratch().file("stacked.tar", image.docker_archive());
+    cli.run("load -i").arg(archive).ok();
+    let run = "run --snapshotter erofs --name one berth.test/stacked:1";
+    let script =
+        "cat /told/again /hidden/above | wc -c; ls /told /hidden; echo more >> /told/kept; cat /told/kept";
+    let told = cli.sh(run, script).ok();
+    assert_eq!(told, "100004\n/hidden:\nabove\n\n/told:\nagain\nkept\nlink\nnew\nkeptmore\n");
+    assert_eq!(images(&cli).len(), 3);
+    // Others are left from unpacking the layer that needed those below it.
+    let root = format!("{}/", cli.daemon().root().display());
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("every Linux has it");
+    let merged = table.lines().filter(|line| line.contains(&root) && line.contains("/merged "));
+    assert_eq!(merged.count(), 1, "{table}");
+    let kept: Vec<Vec<u8>> = images(&cli).iter().map(|path| fs::read(path).expect("it is there")).collect();
+    for tar in image.tars() {
+        assert!(kept.iter().any(|image| image[4096..].starts_with(tar)), "an archive is in no image");
+    }
+    cli.run("--snapshotter erofs commit one berth.test/made:1").ok();
+    // The layer of what was written has blocks of another size, so that all four are mounted one by one.
+    let run = "run --rm --snapshotter erofs berth.test/made:1 cat /told/kept /told/again";
+    assert_eq!(cli.run(run).ok(), "keptmore\nkept");
     finish(cli);
 }
 

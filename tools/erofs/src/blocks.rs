@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufWriter, Seek, SeekFrom, Write};
 use berth_archive::Segment;
 
 use crate::error::ErofsError;
-use crate::format::{BLOCK, CHUNK_BITS, HOLE};
+use crate::format::{CHUNK_BITS, HEAD, HOLE};
 
 /// Bytes gathered before they are written.
 const BUFFER: usize = 1 << 20;
@@ -20,23 +20,32 @@ pub(crate) struct Blocks<W: Write> {
     output: BufWriter<W>,
     /// The number of the next block.
     next: u32,
+    /// Bytes of a block.
+    block: u64,
 }
 
 /// Where the data of a file with holes is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Chunks {
-    /// A chunk has `BLOCK << bits` bytes.
+    /// A chunk has `1 << bits` blocks.
     pub(crate) bits: u8,
     /// The first block of each, or [`HOLE`].
     pub(crate) starts: Box<[u32]>,
 }
 
 impl<W: Write + Seek> Blocks<W> {
-    pub(crate) fn new(output: W) -> Result<Self, ErofsError> {
+    pub(crate) fn new(output: W, block: usize) -> Result<Self, ErofsError> {
         let mut output = BufWriter::with_capacity(BUFFER, output);
         // The superblock is written when the rest is known.
-        output.seek(SeekFrom::Start(BLOCK as u64)).map_err(ErofsError::Write)?;
-        Ok(Self { output, next: 1 })
+        output.seek(SeekFrom::Start(HEAD as u64)).map_err(ErofsError::Write)?;
+        Ok(Self { output, next: (HEAD / block) as u32, block: block as u64 })
+    }
+
+    /// Leaves out as many bytes as somebody else has written there.
+    pub(crate) fn pass_by(&mut self, length: u64) -> Result<(), ErofsError> {
+        self.claim(length)?;
+        let end = u64::from(self.next) * self.block;
+        self.output.seek(SeekFrom::Start(end)).map(drop).map_err(ErofsError::Write)
     }
 
     /// The number of the next block.
@@ -53,7 +62,7 @@ impl<W: Write + Seek> Blocks<W> {
     ) -> Result<u32, ErofsError> {
         let start = self.claim(length)?;
         self.pass(path, length, data)?;
-        self.zeros(length.wrapping_neg() % BLOCK as u64)?;
+        self.zeros(length.wrapping_neg() % self.block)?;
         Ok(start)
     }
 
@@ -61,7 +70,7 @@ impl<W: Write + Seek> Blocks<W> {
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<u32, ErofsError> {
         let start = self.claim(bytes.len() as u64)?;
         self.output.write_all(bytes).map_err(ErofsError::Write)?;
-        self.zeros((bytes.len() as u64).wrapping_neg() % BLOCK as u64)?;
+        self.zeros((bytes.len() as u64).wrapping_neg() % self.block)?;
         Ok(start)
     }
 
@@ -73,8 +82,8 @@ impl<W: Write + Seek> Blocks<W> {
         runs: &[Segment],
         data: &mut impl BufRead,
     ) -> Result<Chunks, ErofsError> {
-        let bits = chunk_bits(size, runs.len() as u64);
-        let chunk = (BLOCK as u64) << bits;
+        let bits = chunk_bits(size, runs.len() as u64, self.block);
+        let chunk = self.block << bits;
         let count = usize::try_from(size.div_ceil(chunk)).map_err(|_| ErofsError::TooLarge)?;
         let mut starts = vec![HOLE; count].into_boxed_slice();
         // The chunk that is being written, and where in the file the next byte of it belongs.
@@ -105,13 +114,13 @@ impl<W: Write + Seek> Blocks<W> {
     /// Fills the chunk that was being written.
     fn close(&mut self, open: Option<(u64, u64)>, chunk: u64, size: u64) -> Result<(), ErofsError> {
         let Some((number, reached)) = open else { return Ok(()) };
-        let length = chunk.min(size - number * chunk).next_multiple_of(BLOCK as u64);
+        let length = chunk.min(size - number * chunk).next_multiple_of(self.block);
         self.zeros(number * chunk + length - reached)
     }
 
     /// Takes the blocks that so many bytes need.
     fn claim(&mut self, length: u64) -> Result<u32, ErofsError> {
-        let blocks = u32::try_from(length.div_ceil(BLOCK as u64)).map_err(|_| ErofsError::TooLarge)?;
+        let blocks = u32::try_from(length.div_ceil(self.block)).map_err(|_| ErofsError::TooLarge)?;
         let start = self.next;
         // The last number stands for a hole.
         self.next = start.checked_add(blocks).filter(|end| *end < HOLE).ok_or(ErofsError::TooLarge)?;
@@ -152,8 +161,8 @@ impl<W: Write + Seek> Blocks<W> {
         self.claim(bytes)
     }
 
-    /// Writes the first block and gives the output back.
-    pub(crate) fn finish(self, first: &[u8; BLOCK]) -> Result<W, ErofsError> {
+    /// Writes the beginning and gives the output back.
+    pub(crate) fn finish(self, first: &[u8; HEAD]) -> Result<W, ErofsError> {
         let mut output = self.output.into_inner().map_err(|error| ErofsError::Write(error.into_error()))?;
         let write = |output: &mut W| {
             output.seek(SeekFrom::Start(0))?;
@@ -166,7 +175,7 @@ impl<W: Write + Seek> Blocks<W> {
 }
 
 /// The smallest chunks of which a file's runs make no unseemly number.
-fn chunk_bits(size: u64, runs: u64) -> u8 {
+fn chunk_bits(size: u64, runs: u64, block: u64) -> u8 {
     let limit = CHUNKS.max(runs.saturating_mul(CHUNKS_PER_SEGMENT));
-    (0..CHUNK_BITS).find(|bits| size.div_ceil((BLOCK as u64) << bits) <= limit).unwrap_or(CHUNK_BITS)
+    (0..CHUNK_BITS).find(|bits| size.div_ceil(block << bits) <= limit).unwrap_or(CHUNK_BITS)
 }

@@ -8,13 +8,12 @@ use crate::blocks::Blocks;
 use crate::error::ErofsError;
 use crate::finish;
 use crate::format::{
-    BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, REGULAR, SOCKET, SYMLINK, TYPE, encode_device,
+    BLOCK, BLOCK_DEVICE, CHARACTER, DIRECTORY, DeviceFields, FIFO, REGULAR, SOCKET, SYMLINK, TYPE,
+    encode_device,
 };
 use crate::tree::{Attributes, Content, Node, NodeId, Tree};
 use crate::xattrs::Xattrs;
 
-/// Longer tails fill a block of their own; half of one is not worth keeping for that long.
-const LONGEST_TAIL: u64 = BLOCK as u64 / 2;
 /// Bytes of tails that are kept; later ones fill blocks of their own.
 const TAILS: usize = 64 << 20;
 /// Entries of all maps of chunks.
@@ -54,17 +53,28 @@ pub struct Builder<W: Write> {
     pub(crate) tails: Vec<u8>,
     /// Entries of maps of chunks so far.
     maps: usize,
+    /// Bytes of a block.
+    pub(crate) block: usize,
+    /// What data is in beside this image.
+    pub(crate) devices: Vec<DeviceFields>,
 }
 
 impl<W: Write + Seek> Builder<W> {
     /// An image of nothing but the root, root's with mode 0755, at the beginning of `output`.
     pub fn new(output: W) -> Result<Self, ErofsError> {
+        Self::with_blocks(output, BLOCK)
+    }
+
+    /// The same with blocks of so many bytes.
+    pub(crate) fn with_blocks(output: W, block: usize) -> Result<Self, ErofsError> {
         Ok(Self {
             tree: Tree::new(),
-            blocks: Blocks::new(output)?,
+            blocks: Blocks::new(output, block)?,
             xattrs: Xattrs::default(),
             tails: Vec::new(),
             maps: 0,
+            block,
+            devices: Vec::new(),
         })
     }
 
@@ -205,8 +215,10 @@ impl<W: Write + Seek> Builder<W> {
         size: u64,
         data: &mut impl BufRead,
     ) -> Result<Content, ErofsError> {
-        let length = size % BLOCK as u64;
-        let kept = length > 0 && length <= LONGEST_TAIL && self.tails.len() + length as usize <= TAILS;
+        let length = size % self.block as u64;
+        // Longer tails fill a block of their own; half of one is not worth keeping for that long.
+        let kept =
+            length > 0 && length <= self.block as u64 / 2 && self.tails.len() + length as usize <= TAILS;
         if !kept {
             return Ok(Content::Flat { start: self.blocks.copy(path, size, data)?, size, tail: None });
         }
@@ -262,6 +274,17 @@ impl<W: Write + Seek> Builder<W> {
         }
         Ok(id)
     }
+}
+
+/// The name of the image of a layer, made of the hexadecimal digits of its digest: the same layer has the same name
+/// wherever it is written.
+pub fn uuid_of(hex: &str) -> [u8; 16] {
+    let mut uuid = [0; 16];
+    for (byte, pair) in uuid.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).ok();
+        *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+    }
+    uuid
 }
 
 fn permissions(attributes: &Attributes) -> u16 {

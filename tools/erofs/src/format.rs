@@ -2,7 +2,10 @@
 
 /// Bytes of a block.
 pub(crate) const BLOCK: usize = 4096;
-pub(crate) const BLOCK_BITS: u8 = 12;
+/// Bytes of a block of an image whose data is in an archive: the archive's own.
+pub(crate) const SMALL_BLOCK: usize = 512;
+/// Bytes before anything but the superblock, whatever a block has.
+pub(crate) const HEAD: usize = 4096;
 /// Inodes stand at multiples of this; a node's number is its offset in the metadata by it.
 pub(crate) const SLOT: u64 = 32;
 /// Bytes of an extended inode, and of a compact one.
@@ -19,6 +22,17 @@ pub(crate) const MAGIC: u32 = 0xE0F5_E1E2;
 pub(crate) const COMPAT_CHECKSUM: u32 = 0x1;
 pub(crate) const COMPAT_MTIME: u32 = 0x2;
 pub(crate) const INCOMPAT_CHUNKS: u32 = 0x4;
+
+/// Compressed data, and where it may lie. Of the fourth, which a table of devices has too, only that.
+pub(crate) const INCOMPAT_COMPRESSION: u32 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20;
+
+/// A table tells of further devices that data is on.
+pub(crate) const INCOMPAT_DEVICES: u32 = 0x8;
+/// Bytes of an entry of that table, which stands at a multiple of them.
+pub(crate) const DEVICE_SLOT: usize = 128;
+
+/// A map of chunks has eight bytes for each, with the number of a device.
+pub(crate) const CHUNK_INDEXES: u32 = 0x20;
 
 /// Where a chunk of zeros lies: nowhere.
 pub(crate) const HOLE: u32 = u32::MAX;
@@ -70,16 +84,36 @@ pub(crate) struct Super {
     pub(crate) xattrs: u32,
     pub(crate) uuid: [u8; 16],
     pub(crate) incompatible: u32,
+    /// Bytes of a block.
+    pub(crate) block: usize,
+    /// Further devices, and where their table begins, in entries of it.
+    pub(crate) devices: u16,
+    pub(crate) device_slot: u16,
+}
+
+/// A device whose blocks have numbers here, from `start` on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct DeviceFields {
+    pub(crate) blocks: u32,
+    pub(crate) start: u32,
+}
+
+/// A device's entry of the table.
+pub(crate) fn encode_device_slot(device: DeviceFields) -> [u8; DEVICE_SLOT] {
+    let mut slot = [0; DEVICE_SLOT];
+    slot[64..68].copy_from_slice(&device.blocks.to_le_bytes());
+    slot[68..72].copy_from_slice(&device.start.to_le_bytes());
+    slot
 }
 
 impl Super {
-    /// The image's first block.
-    pub(crate) fn encode(&self) -> [u8; BLOCK] {
-        let mut block = [0; BLOCK];
+    /// The image's beginning.
+    pub(crate) fn encode(&self) -> [u8; HEAD] {
+        let mut block = [0; HEAD];
         let at = &mut block[SUPER_OFFSET..];
         at[0..4].copy_from_slice(&MAGIC.to_le_bytes());
         at[8..12].copy_from_slice(&(COMPAT_CHECKSUM | COMPAT_MTIME).to_le_bytes());
-        at[12] = BLOCK_BITS;
+        at[12] = self.block.trailing_zeros() as u8;
         at[14..16].copy_from_slice(&self.root.to_le_bytes());
         at[16..24].copy_from_slice(&self.inodes.to_le_bytes());
         at[36..40].copy_from_slice(&self.blocks.to_le_bytes());
@@ -87,11 +121,18 @@ impl Super {
         at[44..48].copy_from_slice(&self.xattrs.to_le_bytes());
         at[48..64].copy_from_slice(&self.uuid);
         at[80..84].copy_from_slice(&self.incompatible.to_le_bytes());
-        // Of the block from the superblock on, with zeros for the checksum itself.
-        let checksum = crc32c(&at[..BLOCK - SUPER_OFFSET]);
+        at[86..88].copy_from_slice(&self.devices.to_le_bytes());
+        at[88..90].copy_from_slice(&self.device_slot.to_le_bytes());
+        // Of the block from the superblock on, or a whole one, with zeros for the checksum itself.
+        let checksum = crc32c(&at[..checked_length(self.block)]);
         at[4..8].copy_from_slice(&checksum.to_le_bytes());
         block
     }
+}
+
+/// Bytes of which the superblock's checksum is, by the bytes of a block.
+pub(crate) fn checked_length(block: usize) -> usize {
+    if block > SUPER_OFFSET { block - SUPER_OFFSET } else { block }
 }
 
 /// An inode's fields.

@@ -8,13 +8,16 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
 use crate::format::{
-    BLOCK, BLOCK_BITS, CHUNK_BITS, COMPACT_INODE, DIRECTORY, ENTRY, HOLE, INCOMPAT_CHUNKS, INODE, MAGIC,
-    NAME, SLOT, SUPER_OFFSET, SUPER_SIZE, TYPE, crc32c, decode_device,
+    BLOCK, CHUNK_BITS, CHUNK_INDEXES, COMPACT_INODE, DIRECTORY, ENTRY, HOLE, INCOMPAT_CHUNKS, INODE, MAGIC,
+    NAME, SLOT, SUPER_OFFSET, SUPER_SIZE, TYPE, checked_length, crc32c, decode_device,
 };
 use crate::xattrs::{body_length, prefix};
 
 /// Bytes of the largest directory that is read.
 const MAX_DIRECTORY: u64 = 1 << 30;
+
+/// Entries of a map of chunks that are read at most.
+const MAX_CHUNKS: u64 = 1 << 24;
 
 /// Bytes that can be read from anywhere.
 pub trait ReadAt {
@@ -62,12 +65,16 @@ pub enum ImageError {
 /// An image.
 #[derive(Debug)]
 pub struct Image<R> {
-    source: R,
+    pub(crate) source: R,
     root: u64,
     inodes: u64,
-    metadata: u64,
+    pub(crate) metadata: u64,
     xattrs: u64,
-    block: u64,
+    /// The time of files that have none of their own, in seconds and nanoseconds.
+    epoch: (i64, u32),
+    pub(crate) block: u64,
+    /// Blocks of the file system.
+    pub(crate) blocks: u64,
 }
 
 /// One file, as its inode tells it.
@@ -87,10 +94,10 @@ pub struct Inode {
     pub nanos: u32,
     /// How many names it has.
     pub links: u32,
-    layout: u16,
-    union: u32,
+    pub(crate) layout: u16,
+    pub(crate) union: u32,
     /// Where its extended attributes begin, and how long they are.
-    body: (u64, u64),
+    pub(crate) body: (u64, u64),
 }
 
 /// An extended attribute: its full name and its value.
@@ -103,6 +110,8 @@ pub struct Listed {
     pub name: Vec<u8>,
     /// The number of the file's inode.
     pub number: u64,
+    /// What kind of file it is, as the format counts them.
+    pub(crate) kind: u8,
 }
 
 impl Inode {
@@ -120,6 +129,11 @@ impl Inode {
 impl<R: ReadAt> Image<R> {
     /// Reads the superblock.
     pub fn open(source: R) -> Result<Self, ImageError> {
+        Self::open_with(source, INCOMPAT_CHUNKS)
+    }
+
+    /// Reads the superblock of an image that may have these features.
+    pub(crate) fn open_with(source: R, features: u32) -> Result<Self, ImageError> {
         let mut bytes = [0; SUPER_SIZE];
         read(&source, &mut bytes, SUPER_OFFSET as u64)?;
         if number(&bytes, 0, 4) != u64::from(MAGIC) {
@@ -130,8 +144,8 @@ impl<R: ReadAt> Image<R> {
             return Err(ImageError::Damaged("a block has 512 bytes to 64 KiB"));
         }
         let block = 1_u64 << bits;
-        if number(&bytes, 8, 4) & 1 != 0 && bits == BLOCK_BITS {
-            let mut rest = [0; BLOCK - SUPER_OFFSET];
+        if number(&bytes, 8, 4) & 1 != 0 && block <= BLOCK as u64 {
+            let mut rest = vec![0; checked_length(block as usize)];
             read(&source, &mut rest, SUPER_OFFSET as u64)?;
             rest[4..8].fill(0);
             if u64::from(crc32c(&rest)) != number(&bytes, 4, 4) {
@@ -139,8 +153,11 @@ impl<R: ReadAt> Image<R> {
             }
         }
         let incompatible = number(&bytes, 80, 4) as u32;
-        if incompatible & !INCOMPAT_CHUNKS != 0 {
-            return Err(ImageError::Unknown("compression, or devices beside it"));
+        if incompatible & !features != 0 {
+            return Err(ImageError::Unknown("features that not every kernel has"));
+        }
+        if number(&bytes, 86, 2) != 0 {
+            return Err(ImageError::Unknown("devices beside it"));
         }
         Ok(Self {
             source,
@@ -148,7 +165,9 @@ impl<R: ReadAt> Image<R> {
             inodes: number(&bytes, 16, 8),
             metadata: number(&bytes, 40, 4) * block,
             xattrs: number(&bytes, 44, 4) * block,
+            epoch: (number(&bytes, 24, 8) as i64, number(&bytes, 32, 4) as u32),
             block,
+            blocks: number(&bytes, 36, 4),
         })
     }
 
@@ -169,6 +188,9 @@ impl<R: ReadAt> Image<R> {
         let mut short = [0; COMPACT_INODE];
         read(&self.source, &mut short, at)?;
         let (form, words) = (number(&short, 0, 2), number(&short, 2, 2) as u16);
+        if form & !0xf != 0 {
+            return Err(ImageError::Unknown("another form of inodes"));
+        }
         let layout = (form >> 1 & 7) as u16;
         let mode = number(&short, 4, 2) as u16;
         let (inode, length) = if form & 1 == 0 {
@@ -177,8 +199,9 @@ impl<R: ReadAt> Image<R> {
                 size: number(&short, 8, 4),
                 uid: number(&short, 24, 2) as u32,
                 gid: number(&short, 26, 2) as u32,
-                seconds: 0,
-                nanos: 0,
+                // The image's own time, and in newer ones what is to be added to it.
+                seconds: self.epoch.0.wrapping_add(number(&short, 12, 4) as i64),
+                nanos: self.epoch.1,
                 links: number(&short, 6, 2) as u32,
                 layout,
                 union: number(&short, 16, 4) as u32,
@@ -267,8 +290,39 @@ impl<R: ReadAt> Image<R> {
         Ok(())
     }
 
+    /// What of a file's data is behind its inode.
+    pub(crate) fn tail(&self, inode: &Inode, output: &mut Vec<u8>) -> Result<(), ImageError> {
+        let length = inode.size % self.block;
+        output.resize(length as usize, 0);
+        match self.place(inode, inode.size - length)? {
+            Some(place) if length > 0 => read(&self.source, output, place),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first blocks of a file's chunks.
+    pub(crate) fn starts(&self, inode: &Inode) -> Result<Vec<u32>, ImageError> {
+        let map = self.map(inode)?;
+        let count = inode.size.div_ceil(map.chunk);
+        if count > MAX_CHUNKS {
+            return Err(ImageError::Damaged("a file has more chunks than images have"));
+        }
+        (0..count).map(|number| map.start(&self.source, number)).collect()
+    }
+
+    /// The map of a file that has one.
+    pub(crate) fn map(&self, inode: &Inode) -> Result<ChunkMap, ImageError> {
+        let bits = (inode.union & 0x1f) as u8;
+        if inode.union & 0xffff & !(0x1f | CHUNK_INDEXES) != 0 || bits > CHUNK_BITS {
+            return Err(ImageError::Unknown("another form of chunks"));
+        }
+        let unit = if inode.union & CHUNK_INDEXES == 0 { 4 } else { 8 };
+        let behind = inode.body.0 + inode.body.1;
+        Ok(ChunkMap { chunk: self.block << bits, at: behind.next_multiple_of(unit), unit })
+    }
+
     /// Where the block of a file's data at `at` lies; none in a hole.
-    fn place(&self, inode: &Inode, at: u64) -> Result<Option<u64>, ImageError> {
+    pub(crate) fn place(&self, inode: &Inode, at: u64) -> Result<Option<u64>, ImageError> {
         let behind = inode.body.0 + inode.body.1;
         let flat = || u64::from(inode.union) * self.block + at;
         Ok(match inode.layout {
@@ -282,22 +336,43 @@ impl<R: ReadAt> Image<R> {
             }
             2 => Some(flat()),
             4 => {
-                let bits = (inode.union & 0x1f) as u8;
-                if inode.union & 0xffff & !0x1f != 0 || bits > CHUNK_BITS {
-                    return Err(ImageError::Unknown("another form of chunks"));
-                }
-                let chunk = self.block << bits;
-                let mut start = [0; 4];
-                read(&self.source, &mut start, behind + 4 * (at / chunk))?;
-                let start = u32::from_le_bytes(start);
-                (start != HOLE).then(|| u64::from(start) * self.block + at % chunk)
+                let map = self.map(inode)?;
+                let start = map.start(&self.source, at / map.chunk)?;
+                (start != HOLE).then(|| u64::from(start) * self.block + at % map.chunk)
             }
             _ => return Err(ImageError::Unknown("compression")),
         })
     }
 }
 
-fn read(source: &impl ReadAt, buffer: &mut [u8], offset: u64) -> Result<(), ImageError> {
+/// The table that tells where a file's chunks are.
+pub(crate) struct ChunkMap {
+    /// Bytes of a chunk.
+    pub(crate) chunk: u64,
+    /// Where the table begins, and the bytes of one number in it.
+    pub(crate) at: u64,
+    pub(crate) unit: u64,
+}
+
+impl ChunkMap {
+    /// The first block of a chunk, or [`HOLE`].
+    pub(crate) fn start(&self, source: &impl ReadAt, number: u64) -> Result<u32, ImageError> {
+        let mut entry = [0; 8];
+        let entry = &mut entry[..self.unit as usize];
+        read(source, entry, self.at + self.unit * number)?;
+        match entry {
+            [_, _, device_low, device_high, start @ ..] if self.unit == 8 => {
+                if (*device_low, *device_high) != (0, 0) {
+                    return Err(ImageError::Damaged("a chunk is on a device that there is none of"));
+                }
+                Ok(self::number(start, 0, 4) as u32)
+            }
+            start => Ok(self::number(start, 0, 4) as u32),
+        }
+    }
+}
+
+pub(crate) fn read(source: &impl ReadAt, buffer: &mut [u8], offset: u64) -> Result<(), ImageError> {
     source.read_exact_at(buffer, offset).map_err(|source| ImageError::Read { offset, source })
 }
 
@@ -317,7 +392,7 @@ fn xattr(bytes: &[u8]) -> Option<(Xattr, &[u8])> {
 }
 
 /// The entries of one block of a directory.
-fn entries(block: &[u8], all: &mut Vec<Listed>) -> Option<()> {
+pub(crate) fn entries(block: &[u8], all: &mut Vec<Listed>) -> Option<()> {
     let first = usize::from(u16::from_le_bytes(block.get(8..10)?.try_into().ok()?));
     if first < ENTRY || !first.is_multiple_of(ENTRY) {
         return None;
@@ -325,14 +400,16 @@ fn entries(block: &[u8], all: &mut Vec<Listed>) -> Option<()> {
     let heads = block.get(..first)?;
     let offset = |head: &[u8]| number(head, 8, 2) as usize;
     for (index, head) in heads.chunks_exact(ENTRY).enumerate() {
-        let end = heads.get((index + 1) * ENTRY..(index + 2) * ENTRY).map_or(block.len(), offset);
-        let name = block.get(offset(head)..end)?;
-        // The last name ends with the block, or before with a NUL.
-        let name = name.split(|byte| *byte == 0).next()?;
-        if name.is_empty() || name.len() > NAME {
+        let next = heads.get((index + 1) * ENTRY..(index + 2) * ENTRY);
+        let mut name = block.get(offset(head)..next.map_or(block.len(), offset))?;
+        if next.is_none() {
+            // The last name ends with the block, or before with a NUL.
+            name = name.split(|byte| *byte == 0).next()?;
+        }
+        if name.is_empty() || name.len() > NAME || name.contains(&0) {
             return None;
         }
-        all.push(Listed { name: name.to_vec(), number: number(head, 0, 8) });
+        all.push(Listed { name: name.to_vec(), number: number(head, 0, 8), kind: head[10] });
     }
     Some(())
 }

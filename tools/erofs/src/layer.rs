@@ -52,17 +52,28 @@ impl Below for Nothing {
 /// A layer being made an image, member by member.
 #[derive(Debug)]
 pub struct Layer<W: Write, B> {
-    builder: Builder<W>,
+    pub(crate) builder: Builder<W>,
     below: B,
 }
+
+/// How the data of a file comes into the image.
+pub(crate) type Filling<'f, W> =
+    &'f mut dyn FnMut(&mut Builder<W>, &[u8], &Entry) -> Result<Content, ErofsError>;
 
 /// A directory on the way to a file, with its name; the root is not told.
 type Step = (Vec<u8>, NodeId);
 
 impl<W: Write + Seek, B: Below> Layer<W, B> {
     /// An empty layer above `below`, whose root belongs to these.
-    pub fn new(output: W, below: B, (uid, gid): (u32, u32)) -> Result<Self, ErofsError> {
-        let mut builder = Builder::new(output)?;
+    pub fn new(output: W, below: B, owner: (u32, u32)) -> Result<Self, ErofsError> {
+        Self::with_builder(Builder::new(output)?, below, owner)
+    }
+
+    pub(crate) fn with_builder(
+        mut builder: Builder<W>,
+        below: B,
+        (uid, gid): (u32, u32),
+    ) -> Result<Self, ErofsError> {
         let root = Attributes { mode: 0o755, uid, gid, ..Attributes::default() };
         builder.set_attributes(builder.root(), b"/", &root)?;
         Ok(Self { builder, below })
@@ -70,29 +81,43 @@ impl<W: Write + Seek, B: Below> Layer<W, B> {
 
     /// Adds one member with its data. After an error the layer must not be used again.
     pub fn entry(&mut self, entry: &Entry, data: &mut impl BufRead) -> Result<(), ErofsError> {
+        let filled = self.member(entry, &mut |builder, path, entry| match &entry.segments {
+            None => builder.flat(path, entry.size, data),
+            Some(runs) => builder.chunked(path, entry.size, runs, data),
+        });
+        filled.map(drop)
+    }
+
+    /// Adds one member, and tells which file is made of it if it has data.
+    pub(crate) fn member(
+        &mut self,
+        entry: &Entry,
+        fill: Filling<'_, W>,
+    ) -> Result<Option<NodeId>, ErofsError> {
         let path = clean(&entry.path);
         let (folder, name) = parent(&path);
         if name.is_empty() {
             // Whose the root is is the snapshot's to say, as when a layer is unpacked. When it was changed is not.
             let root = self.builder.root();
             self.builder.tree.node_mut(root).mtime = entry.mtime;
-            return Ok(());
+            return Ok(None);
         }
         let whiteout = Whiteout::parse(name);
         match whiteout {
-            Some(Whiteout::Aufs) => return Ok(()),
+            Some(Whiteout::Aufs) => return Ok(None),
             Some(Whiteout::Invalid) => return Err(ErofsError::Whiteout { path: text(&path) }),
             _ => {}
         }
         let steps = self.directories(&path, folder)?;
         let directory = steps.last().map_or(self.builder.root(), |(_, node)| *node);
         match whiteout {
-            Some(_) if !self.below.is_anything() => Ok(()),
-            Some(Whiteout::Opaque) if steps.is_empty() => self.hide_root(),
-            Some(Whiteout::Opaque) => self.make_opaque(directory),
-            Some(Whiteout::Name(hidden)) => self.white_out(directory, hidden),
-            _ => self.write(directory, name, &path, entry, data),
+            Some(_) if !self.below.is_anything() => {}
+            Some(Whiteout::Opaque) if steps.is_empty() => self.hide_root()?,
+            Some(Whiteout::Opaque) => self.make_opaque(directory)?,
+            Some(Whiteout::Name(hidden)) => self.white_out(directory, hidden)?,
+            _ => return self.write((directory, name), &path, entry, fill),
         }
+        Ok(None)
     }
 
     /// Gives back what holds the layers below.
@@ -107,23 +132,21 @@ impl<W: Write + Seek, B: Below> Layer<W, B> {
 
     fn write(
         &mut self,
-        directory: NodeId,
-        name: &[u8],
+        (directory, name): (NodeId, &[u8]),
         path: &[u8],
         entry: &Entry,
-        data: &mut impl BufRead,
-    ) -> Result<(), ErofsError> {
+        fill: Filling<'_, W>,
+    ) -> Result<Option<NodeId>, ErofsError> {
         let attributes = attributes(entry);
         let builder = &mut self.builder;
         match &entry.kind {
-            Kind::Directory => return self.directory(directory, name, path, &attributes),
-            Kind::HardLink(target) => return self.hard_link(directory, name, path, target, &attributes),
+            Kind::Directory => return self.directory(directory, name, path, &attributes).map(|()| None),
+            Kind::HardLink(target) => {
+                return self.hard_link(directory, name, path, target, &attributes).map(|()| None);
+            }
             Kind::File => {
-                let content = match &entry.segments {
-                    None => builder.flat(path, entry.size, data)?,
-                    Some(runs) => builder.chunked(path, entry.size, runs, data)?,
-                };
-                builder.add(directory, name, crate::format::REGULAR, &attributes, content)?
+                let content = fill(builder, path, entry)?;
+                return builder.add(directory, name, crate::format::REGULAR, &attributes, content).map(Some);
             }
             Kind::Symlink(target) => builder.symlink(directory, name, &attributes, target)?,
             Kind::Fifo => builder.special(directory, name, &attributes, Special::Fifo)?,
@@ -134,7 +157,7 @@ impl<W: Write + Seek, B: Below> Layer<W, B> {
                 builder.special(directory, name, &attributes, Special::Block(*major, *minor))?
             }
         };
-        Ok(())
+        Ok(None)
     }
 
     fn directory(

@@ -2,8 +2,9 @@
 //!
 //! [`Layer`] makes one of the members of a layer's archive, in one pass and without any program: data goes out as it
 //! comes, and what is known of the files (never their data, but for short tails within a budget) is kept until the
-//! end and written behind it. [`Builder`] is what it stands on: a tree that grows by entries, for whoever has no
-//! archive. [`Image`] reads such a file back, ours or anybody's that is not compressed.
+//! end and written behind it. [`IndexedLayer`] leaves the archive as it is, within the image. [`Builder`] is what it stands on: a tree that grows by entries, for whoever has no
+//! archive. [`Image`] reads such a file back, ours or anybody's that is not compressed, and
+//! [`check`] looks through one that somebody else has made before a kernel does.
 //!
 //! ```text
 //!   block 0   the superblock
@@ -23,21 +24,29 @@
 
 mod blocks;
 mod builder;
+mod check;
 mod directory;
 mod error;
 mod finish;
 mod format;
 mod image;
+mod indexed;
 mod layer;
+mod merge;
+mod remembered;
 mod tree;
 mod xattrs;
 
 #[cfg(test)]
 mod tests;
 
-pub use self::builder::{Builder, Finished, Special};
+pub use self::builder::{Builder, Finished, Special, uuid_of};
+pub use self::check::{Checked, check};
 pub use self::error::ErofsError;
 pub use self::image::{Image, ImageError, Inode, Listed, ReadAt, Xattr};
+pub use self::indexed::IndexedLayer;
 pub use self::layer::{Below, Layer, Nothing};
+pub use self::merge::{MergeError, merge};
+pub use self::remembered::Remembered;
 pub use self::tree::{Attributes, NodeId};
 pub use self::xattrs::OPAQUE;

@@ -2,9 +2,11 @@ use std::io::Cursor;
 
 use berth_archive::{Entry, Kind, Segment, Time};
 
-use crate::{Attributes, Below, Builder, ErofsError, Image, Inode, Layer, Nothing};
+use crate::{Attributes, Below, Builder, ErofsError, Image, Inode, Layer, Nothing, Remembered, check};
 
+mod checked;
 mod hostile;
+mod indexed;
 mod model;
 
 type Bytes = Cursor<Vec<u8>>;
@@ -228,6 +230,7 @@ fn holes_take_no_room() {
     layer.entry(&hole, &mut &b""[..]).unwrap();
     let bytes = image(layer);
     assert!(bytes.len() < 8 << 20, "{} bytes", bytes.len());
+    check(&bytes[..], bytes.len() as u64).unwrap();
     let image = Image::open(&bytes[..]).unwrap();
     assert_eq!(find(&image, "hole").unwrap().size, i64::MAX as u64);
     /// Sees where the data is, without keeping the zeros.
@@ -280,6 +283,7 @@ fn a_directory_can_have_any_number_of_names() {
     let long = "x".repeat(255);
     add(&mut layer, &[(&long, Kind::File), ("!first", Kind::File), ("-second", Kind::File)]);
     let bytes = image(layer);
+    assert_eq!(check(&bytes[..], bytes.len() as u64).unwrap().names, 20_004);
     let image = Image::open(&bytes[..]).unwrap();
     let names = |path| -> Vec<Vec<u8>> {
         image.list(&find(&image, path).unwrap()).unwrap().into_iter().map(|item| item.name).collect()

@@ -24,6 +24,8 @@ pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
 /// A Docker layer, zstd.
 pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+/// A layer that is an EROFS image, as containerd 2.3 and erofs-utils name it; with `+zstd` if it is compressed as a whole.
+pub const EROFS_LAYER: &str = "application/vnd.erofs.layer.v1";
 /// The type of bytes of which nothing is known.
 pub const OCTET_STREAM: &str = "application/octet-stream";
 
@@ -48,9 +50,15 @@ pub fn is_foreign_layer(media_type: &str) -> bool {
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }
 
+/// Whether it is a layer that is a file system by itself, and no archive.
+pub fn is_erofs_layer(media_type: &str) -> bool {
+    media_type.starts_with("application/vnd.erofs.layer")
+}
+
 /// Whether it is a layer, however compressed and whether it may be distributed or not.
 pub fn is_layer(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.oci.image.layer.")
+        || is_erofs_layer(media_type)
         || media_type.starts_with("application/vnd.docker.image.rootfs.diff.tar")
         || media_type.starts_with("application/vnd.docker.image.rootfs.foreign.diff.tar")
 }

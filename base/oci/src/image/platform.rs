@@ -133,15 +133,17 @@ impl PlatformMatch {
         })
     }
 
-    /// The best of an index's manifests. One without a platform fits everything, last. Attestations
-    /// (`unknown/unknown`) never fit.
+    /// The best of an index's manifests: of two for one platform the one that asks for fewer features of the system, such
+    /// as layers that are file systems. One without a platform fits everything, last. Attestations (`unknown/unknown`)
+    /// never fit.
     pub fn best<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
         manifests
             .iter()
             .filter_map(|descriptor| {
                 let rank =
                     descriptor.platform.as_ref().map_or(Some(usize::MAX), |platform| self.rank(platform))?;
-                Some((rank, descriptor))
+                let features = descriptor.platform.as_ref().map_or(0, |platform| platform.os_features.len());
+                Some(((rank, features), descriptor))
             })
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, descriptor)| descriptor)
@@ -164,6 +166,19 @@ mod tests {
         }
         assert!(parse_platform("a/b/c/d").is_err());
         assert!(parse_platform("linux/").is_err());
+    }
+
+    #[test]
+    fn of_two_for_one_platform_the_one_that_asks_for_less_is_the_best() {
+        let digest = |byte: &str| format!("sha256:{}", byte.repeat(64)).parse().unwrap();
+        let with = |byte, features: &[&str]| {
+            let os_features = features.iter().map(|&feature| feature.to_owned()).collect();
+            let platform = Some(Platform { os_features, ..host_platform() });
+            Descriptor { platform, ..Descriptor::new("m", digest(byte), 1) }
+        };
+        let listed = [with("a", &["erofs"]), with("b", &[])];
+        assert_eq!(PlatformMatch::host().best(&listed), Some(&listed[1]));
+        assert_eq!(PlatformMatch::host().best(&listed[..1]), Some(&listed[0]));
     }
 
     #[test]

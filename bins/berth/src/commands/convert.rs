@@ -6,7 +6,7 @@ use berth_archive::Compression;
 use berth_oci::image::{PlatformMatch, parse_platform};
 use berth_stargz::{Format, Making};
 use berth_transfer::{Conversion, Layers, Platforms, Types};
-use clap::{ArgGroup, Args};
+use clap::{ArgGroup, Args, ValueEnum};
 use serde::Deserialize;
 
 use crate::context::Context;
@@ -15,7 +15,7 @@ use crate::output;
 
 /// Flags of `image convert`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked"])))]
+#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked", "erofs"])))]
 pub(crate) struct Convert {
     /// Layers become zstd
     #[arg(long)]
@@ -32,6 +32,10 @@ pub(crate) struct Convert {
     /// Layers become zstd:chunked: zstd with a table of contents, for lazy pulling
     #[arg(long)]
     zstdchunked: bool,
+    /// Layers become EROFS images, which the erofs snapshotter mounts as they are: `raw`, or `zstd` for images that are
+    /// compressed as a whole on their way
+    #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "raw")]
+    erofs: Option<Form>,
     #[command(flatten)]
     table: TableOptions,
     /// Docker's types of documents and layers become OCI's
@@ -47,6 +51,13 @@ pub(crate) struct Convert {
     source: String,
     /// The name of the new one
     target: String,
+}
+
+/// How EROFS images go over the wire, named as `ctr` has them.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Form {
+    Raw,
+    Zstd,
 }
 
 /// Flags about tables of contents, named as nerdctl has them.
@@ -86,6 +97,12 @@ impl Convert {
 
     fn layers(&self) -> Result<Layers, Failure> {
         let table = &self.table;
+        if let Some(form) = self.erofs {
+            return Ok(Layers::Erofs(match form {
+                Form::Raw => Compression::Plain,
+                Form::Zstd => Compression::Zstd,
+            }));
+        }
         Ok(match (self.gzip, self.zstd, self.uncompress, self.estargz, self.zstdchunked) {
             (true, ..) => Layers::Compressed(Compression::Gzip),
             (_, true, ..) => Layers::Compressed(Compression::Zstd),
@@ -95,7 +112,7 @@ impl Convert {
             }
             (.., true) => Layers::Tabled(table.making(Format::Zstd, table.zstdchunked_compression_level)?),
             _ => {
-                let ways = "--zstd, --gzip, --uncompress, --estargz or --zstdchunked";
+                let ways = "--zstd, --gzip, --uncompress, --estargz, --zstdchunked or --erofs";
                 return Err(Failure::new(format!("into what? {ways}")));
             }
         })

@@ -1,8 +1,8 @@
 //! Layers of erofs snapshots: not unpacked, but written as one image.
 //!
 //! Such a snapshot is known by the file `.erofslayer` beside its upper folder, as in containerd. The image appears
-//! beside it, whole, as `layer.erofs`. A layer that is an EROFS image already becomes that file as it is; the kernel
-//! that mounts it is what reads it, so an image is as trusted as a kernel module's input, which the documentation says.
+//! beside it, whole, as `layer.erofs`. A layer that is an EROFS image already becomes that file as it is, once all that
+//! the kernel would follow in it has been followed here ([`berth_erofs::check`]).
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Write};
@@ -12,12 +12,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use berth_archive::{Chunks, Data, Entry, Finished, Limits, Pipeline, Time};
-use berth_erofs::{Attributes, Below, ErofsError, Image, ImageError};
+use berth_erofs::{Attributes, Below, ErofsError, IndexedLayer, uuid_of};
 use berth_types::{Error, Mount, Result};
 
+use super::archive::Kept;
 use super::parents::Lowers;
 use super::unpack::path_of;
-use super::{Layer, Target, UnpackError, refusal, unpack};
+use super::{Layer, Target, UnpackError, refusal, unpack, walk};
 use crate::mounted::{Access, Overlay, Whiteouts, bound};
 use crate::xattr;
 
@@ -89,16 +90,54 @@ impl Place {
     }
 }
 
+/// What becomes of layers that are archives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ImageForm {
+    /// Images with the files' data in blocks, and small tails behind the inodes.
+    #[default]
+    Whole,
+    /// The archive as it is with an index behind it: its bytes can be verified at any time.
+    Indexed,
+}
+
 /// Writes a layer as the image of a snapshot and tells what it was.
-pub(crate) fn apply(layer: Layer<'_>, place: &Place) -> Result<Finished> {
+pub(crate) fn apply(layer: Layer<'_>, place: &Place, images: ImageForm) -> Result<Finished> {
     let (name, sync) = (layer.name, layer.sync);
     let written = place.write(sync, |file| {
         let whose =
             fs::metadata(&place.tree).map_err(|error| UnpackError::write("cannot look at", b"/", error))?;
         let under = Under(Lowers::of(&place.whiteouts), place.whiteouts != Whiteouts::Remove);
-        unpack(layer, berth_erofs::Layer::new(file, under, (whose.uid(), whose.gid()))?)
+        let owner = (whose.uid(), whose.gid());
+        match images {
+            ImageForm::Whole => unpack(layer, berth_erofs::Layer::new(file, under, owner)?),
+            ImageForm::Indexed => index(layer, &file, under, owner),
+        }
     });
     written.map_err(|error| refusal(name, error))
+}
+
+/// Keeps the archive and writes an index of it.
+fn index(layer: Layer<'_>, file: &File, under: Under, owner: (u32, u32)) -> Result<Finished, UnpackError> {
+    type Indexed = IndexedLayer<File, Under>;
+    let failed = |source| UnpackError::Image(ErofsError::Write(source));
+    let (output, archive) = (file.try_clone().map_err(failed)?, file.try_clone().map_err(failed)?);
+    let mut indexed = IndexedLayer::new(output, under, owner)?;
+    let through = |chunks| Kept::new(chunks, archive, Indexed::ARCHIVE);
+    let (finished, kept) = walk(layer, through, |entry, reader| {
+        let at = reader.offset();
+        indexed.entry(entry, at).map_err(|error| missed(&indexed.below().0, error))
+    })?;
+    let length = kept.finish().map_err(failed)?;
+    indexed.finish(uuid_of(finished.digest.hex()), (file, length))?;
+    Ok(finished)
+}
+
+/// The error of a layer that needs those below it, where these are not known.
+fn missed(lowers: &Lowers, error: ErofsError) -> UnpackError {
+    match &lowers.missed {
+        Some(path) => UnpackError::Apart { path: path.display().to_string() },
+        None => error.into(),
+    }
 }
 
 /// Takes a layer that is an image by itself.
@@ -127,11 +166,17 @@ fn copy(layer: Layer<'_>, mut file: File) -> Result<Finished, UnpackError> {
         chunks.consume(length);
     }
     drop(chunks);
-    match Image::open(file) {
-        // The kernel reads more of them than we do.
-        Ok(_) | Err(ImageError::Unknown(_)) => Ok(pipeline.finish()?),
-        Err(error) => Err(UnpackError::NoImage(error)),
+    // A blob that is not the one that was asked for is told first: nothing of it matters.
+    let finished = pipeline.finish()?;
+    let length = file.metadata().map_err(failed)?.len();
+    let checked = berth_erofs::check(file, length).map_err(UnpackError::NoImage)?;
+    if checked.compressed {
+        tracing::info!(
+            layer = layer.name,
+            "the image has compressed files, whose data only the kernel reads"
+        );
     }
+    Ok(finished)
 }
 
 /// The layers below, as the one above sees them.
@@ -166,22 +211,11 @@ impl Below for Under {
 
 impl Target for berth_erofs::Layer<File, Under> {
     fn entry(&mut self, entry: &Entry, data: &mut Data<'_, Chunks>) -> Result<(), UnpackError> {
-        self.entry(entry, data).map_err(|error| match &self.below().0.missed {
-            Some(path) => UnpackError::Apart { path: path.display().to_string() },
-            None => error.into(),
-        })
+        self.entry(entry, data).map_err(|error| missed(&self.below().0, error))
     }
 
     fn finish(self, layer: &Finished, _sync: bool) -> Result<(), UnpackError> {
-        // The same layer has the same name wherever it is written.
-        let mut uuid = [0; 16];
-        for (byte, pair) in uuid.iter_mut().zip(layer.digest.hex().as_bytes().chunks_exact(2)) {
-            *byte = std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .unwrap_or(0);
-        }
-        self.finish(uuid)?;
+        self.finish(uuid_of(layer.digest.hex()))?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Putting a layer onto a tree.
 
+mod archive;
 mod attributes;
 mod files;
 pub(crate) mod image;
@@ -50,7 +51,7 @@ enum UnpackError {
     TooMany(&'static str),
     #[error("the layer cannot be an EROFS image")]
     Image(#[from] ErofsError),
-    #[error("the layer is no EROFS image as it says")]
+    #[error("the layer is no EROFS image that can be mounted")]
     NoImage(#[source] berth_erofs::ImageError),
     #[error("nobody waits for the layer any more")]
     Cancelled,
@@ -138,31 +139,41 @@ fn kind(error: &io::Error) -> io::Error {
 }
 
 fn unpack(layer: Layer<'_>, mut target: impl Target) -> Result<Finished, UnpackError> {
+    let sync = layer.sync;
+    let each = |entry: &Entry, reader: &mut Reader<Chunks>| target.entry(entry, &mut reader.data());
+    let (finished, _) = walk(layer, |chunks| chunks, each)?;
+    target.finish(&finished, sync)?;
+    Ok(finished)
+}
+
+/// Reads a layer to its end, by way of what `through` makes of its bytes, and gives that back.
+fn walk<R: BufRead>(
+    layer: Layer<'_>,
+    through: impl FnOnce(Chunks) -> R,
+    mut each: impl FnMut(&Entry, &mut Reader<R>) -> Result<(), UnpackError>,
+) -> Result<(Finished, R), UnpackError> {
     let limits = Limits::default();
     let (pipeline, chunks) = Pipeline::start(layer.source, limits)?;
-    let mut reader = Reader::with_limits(chunks, limits);
+    let mut reader = Reader::with_limits(through(chunks), limits);
     let unpacked = loop {
         match reader.next_entry() {
             Ok(Some(entry)) => {
                 if !layer.wanted.is_so() {
                     return Err(UnpackError::Cancelled);
                 }
-                target.entry(&entry, &mut reader.data())?;
+                each(&entry, &mut reader)?;
             }
             Ok(None) => break reader.finish(),
             Err(error) => break Err(error),
         }
     };
     match unpacked {
-        Ok(chunks) => drop(chunks),
+        Ok(rest) => Ok((pipeline.finish()?, rest)),
         // The decoder's own error says more than that its stream broke off.
         Err(error @ TarError::Read { .. }) => {
             pipeline.finish()?;
-            return Err(UnpackError::Archive(error));
+            Err(UnpackError::Archive(error))
         }
-        Err(error) => return Err(UnpackError::Archive(error)),
+        Err(error) => Err(UnpackError::Archive(error)),
     }
-    let finished = pipeline.finish()?;
-    target.finish(&finished, layer.sync)?;
-    Ok(finished)
 }

@@ -16,6 +16,7 @@ use testkit::tree::Tree;
 
 use super::apply::{menagerie, pack};
 use super::{Fixture, bind, compress, mount};
+use crate::ImageForm;
 
 /// An erofs snapshotter beside an overlayfs one; none where the machine cannot have both.
 struct Pair {
@@ -26,11 +27,20 @@ struct Pair {
 
 impl Pair {
     fn new() -> Option<Self> {
+        Self::with(erofs::Config::default())
+    }
+
+    /// The same with all layers of a snapshot mounted as one.
+    fn merged() -> Option<Self> {
+        Self::with(erofs::Config { max_unmerged_layers: 1, ..Default::default() })
+    }
+
+    fn with(config: erofs::Config) -> Option<Self> {
         need::root().ok()?;
         let f = Fixture::new();
         // What is only compared with can do without a disk, whose flushes wait for everybody's data.
         berth_sys::mount::mount_all(&mount("tmpfs", "tmpfs", &[]), &f.folder("trees")).unwrap();
-        let images = erofs::open(&f.scratch.path("images"), erofs::Config::default());
+        let images = erofs::open(&f.scratch.path("images"), config);
         let why = images.as_ref().err().map(ToString::to_string).unwrap_or_default();
         need::that(images.is_ok(), &format!("EROFS ({why})")).ok()?;
         let trees = overlayfs::open(&f.scratch.path("trees"), overlayfs::Config::default()).unwrap();
@@ -121,7 +131,12 @@ async fn everything_a_tree_can_hold_is_as_unpacked() {
 
 #[tokio::test]
 async fn removals_and_unnamed_folders_in_a_stack_are_as_unpacked() {
-    let Some(pair) = Pair::new() else { return };
+    for pair in [Pair::new(), Pair::merged()].into_iter().flatten() {
+        removals_and_unnamed_folders(&pair).await;
+    }
+}
+
+async fn removals_and_unnamed_folders(pair: &Pair) {
     let folder = |path: &str, mode| {
         let mut entry = Entry::new(Kind::Folder, path);
         (entry.mode, entry.uid, entry.gid) = (mode, 5, 6);
@@ -255,6 +270,110 @@ async fn layers_that_are_images_are_taken_as_they_are() {
     let mounts = pair.images.prepare(new("active", None)).await.unwrap();
     let error = pair.f.apply_layer(no_image, &mounts).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+}
+
+#[tokio::test]
+async fn images_of_erofs_utils_are_taken_too() {
+    let (Some(pair), Ok(mkfs)) = (Pair::new(), need::program("mkfs.erofs")) else { return };
+    let from = pair.f.folder("from");
+    menagerie(&from);
+    for (name, options) in [("plain", &[][..]), ("packed", &["-zlz4"])] {
+        let image = pair.f.scratch.path(name);
+        let made = std::process::Command::new(&mkfs).args(options).args([&image, &from]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let layer = pair.f.blobs.add("application/vnd.erofs.layer.v1", fs::read(&image).unwrap());
+        let mounts = pair.images.prepare(new("active", None)).await.unwrap();
+        pair.f.apply_layer(layer, &mounts).await.unwrap();
+        pair.images.commit(&key(name), &key("active"), Labels::new()).await.unwrap();
+        let seen = see(&pair.f, &*pair.images, name).await;
+        seen.assert_same(&Tree::read(&from).without_root(), "their image and the original");
+    }
+}
+
+#[tokio::test]
+async fn an_image_that_the_kernel_should_not_see_is_refused_and_leaves_nothing() {
+    let Some(pair) = Pair::new() else { return };
+    let mut builder = Builder::new(std::io::Cursor::new(Vec::new())).unwrap();
+    let dir = builder.directory(builder.root(), b"dir", &Default::default()).unwrap();
+    builder.set_xattr(dir, b"dir", b"trusted.overlay.redirect", b"/etc").unwrap();
+    let points = builder.finish([1; 16]).unwrap().0.into_inner();
+    let short = points[..points.len() - 4096].to_vec();
+    let mounts = pair.images.prepare(new("active", None)).await.unwrap();
+    for (bad, why) in [(points, "notes of overlayfs"), (short, "shorter than it says")] {
+        let layer = pair.f.blobs.add("application/vnd.erofs.layer.v1", bad);
+        let error = pair.f.apply_layer(layer, &mounts).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error:?}");
+        assert!(error.chain().contains(why), "{}", error.chain());
+        let folder = fs::read_dir(pair.f.scratch.path("images/snapshots/1")).unwrap();
+        assert_eq!(folder.count(), 3, "the marker and two folders");
+    }
+}
+
+#[tokio::test]
+async fn an_archive_with_an_index_is_as_unpacked() {
+    let Some(mut pair) = Pair::new() else { return };
+    pair.f.differ = pair.f.differ.clone().with_images(ImageForm::Indexed);
+    let from = pair.f.folder("from");
+    menagerie(&from);
+    for (number, options) in [&[][..], &["--sparse"]].iter().enumerate() {
+        let tar = pack(&from, &pair.f.scratch.path("a.tar"), options);
+        let name = format!("menagerie-{number}");
+        let mounts = pair.images.prepare(new("apply", None)).await.unwrap();
+        let done = pair.f.apply(tar.clone(), &mounts).await.unwrap();
+        assert_eq!(done.digest, Hasher::digest(&tar));
+        pair.images.commit(&key(&name), &key("apply"), Labels::new()).await.unwrap();
+        let seen = see(&pair.f, &*pair.images, &name).await;
+        seen.assert_same(&Tree::read(&from).without_root(), "the index and the original");
+        let image = fs::read(pair.image(2 * number as u32 + 1)).unwrap();
+        assert!(image[4096..].starts_with(&tar), "the archive lies in the image");
+        berth_erofs::check(&image[..], image.len() as u64).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn indexes_in_a_stack_are_as_unpacked() {
+    for mut pair in [Pair::new(), Pair::merged()].into_iter().flatten() {
+        pair.f.differ = pair.f.differ.clone().with_images(ImageForm::Indexed);
+        stack_with_large_files(&pair).await;
+    }
+}
+
+#[tokio::test]
+async fn everything_a_tree_can_hold_is_in_layers_seen_as_one() {
+    let Some(pair) = Pair::merged() else { return };
+    let from = pair.f.folder("from");
+    menagerie(&from);
+    let below = pack(&from, &pair.f.scratch.path("a.tar"), &["--sparse"]);
+    let mut folder = Entry::new(Kind::Folder, "added/");
+    (folder.mode, folder.uid) = (0o751, 9);
+    let mut large = file("added/large");
+    large.bytes = vec![3; 1 << 20];
+    pair.apply(&[below, Tar::default().entry(&folder).entry(&large).finish()]).await;
+    let (ours, theirs) = pair.seen("1").await;
+    assert!(ours.0.len() > 10, "{} files", ours.0.len());
+    ours.assert_same(&theirs, "one image of two layers, and an overlay of two trees");
+    let merged = pair.f.scratch.path("images/snapshots/2/fsmeta.erofs");
+    let (merged, layer) = (fs::metadata(merged).unwrap(), fs::metadata(pair.image(1)).unwrap());
+    assert!(merged.len() < layer.len() / 4, "{} of {}: no data is in it", merged.len(), layer.len());
+}
+
+async fn stack_with_large_files(pair: &Pair) {
+    let mut folder = Entry::new(Kind::Folder, "dir/");
+    (folder.mode, folder.uid, folder.gid) = (0o1777, 5, 6);
+    let mut large = file("dir/large");
+    large.bytes = vec![9; 3_000_001];
+    let base =
+        Tar::default().entry(&folder).entry(&large).entry(&file("dir/gone")).entry(&file("all/x")).finish();
+    let top = Tar::default()
+        .entry(&file("dir/.wh.gone"))
+        .entry(&file("dir/new"))
+        .entry(&file("all/.wh..wh..opq"))
+        .finish();
+    pair.apply(&[base, top]).await;
+    for name in ["0", "1"] {
+        let (ours, theirs) = pair.seen(name).await;
+        ours.without_directory_times().assert_same(&theirs.without_directory_times(), "index and tree");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use berth_erofs::Image;
 use berth_sys::mount::{mount_all, unmount_all};
@@ -13,8 +13,8 @@ use rustix::fs::IFlags;
 /// How the kernel numbers EROFS (`EROFS_SUPER_MAGIC_V1`).
 const MAGIC: u64 = 0xE0F5_E1E2;
 
-/// Mounts an image unless it is mounted there. Not for two at a time.
-pub(super) fn mount(image: &Path, point: &Path) -> Result<()> {
+/// Mounts an image, with the files that its data is in beside it, unless it is mounted there. Not for two at a time.
+pub(super) fn mount(image: &Path, devices: &[PathBuf], point: &Path) -> Result<()> {
     let failed = |error| Error::io(format!("cannot mount {}", image.display()), error);
     match fs::create_dir(point) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
@@ -23,11 +23,12 @@ pub(super) fn mount(image: &Path, point: &Path) -> Result<()> {
     if is_mounted(point).map_err(failed)? {
         return Ok(());
     }
+    let devices = devices.iter().map(|device| format!("device={}", device.display()));
     let mount = Mount {
         kind: "erofs".to_owned(),
         source: image.to_string_lossy().into_owned(),
         target: String::new(),
-        options: vec!["ro".to_owned(), "loop".to_owned()],
+        options: ["ro".to_owned(), "loop".to_owned()].into_iter().chain(devices).collect(),
     };
     mount_all(&[mount], point).map_err(|error| {
         let number = error.raw_os_error();

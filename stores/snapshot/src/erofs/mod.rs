@@ -6,6 +6,9 @@
 //!   N/layer.erofs    the image: from the differ, or made of fs by the commit
 //!   N/sealed.erofs   an image that a commit has made and that is not committed yet
 //!   N/rwlayer.img    with `default_size`: a filesystem of that size, mounted at N/rw, for what is written instead of N/fs
+//!   N/fsmeta.erofs   with `max_unmerged_layers`: the image of all layers up to this one, whose data is in theirs; empty
+//!                    if they cannot be seen as one
+//!   N/merged         where that is mounted
 //!   N/applied        where the image of a snapshot that is still active is mounted, if somebody asks for its mounts
 //! ```
 //! That is containerd's layout, and so are the words of the mounts, with one difference: containerd 2.3 answers an
@@ -17,6 +20,7 @@
 
 mod convert;
 mod layers;
+mod merged;
 mod probe;
 mod room;
 
@@ -30,8 +34,9 @@ use berth_core::Snapshotter;
 use berth_types::{Error, Mount, Result, SnapshotKind, Usage, parse_bytes};
 use serde::{Deserialize, Serialize};
 
+use self::merged::Merged;
 use self::room::Room;
-use crate::backend::{Local, Place, Removal, Shape};
+use crate::backend::{Local, Place, Purpose, Removal, Shape};
 use crate::mapping;
 use crate::open::{OpenError, folder};
 use crate::trees::Trees;
@@ -62,6 +67,9 @@ pub struct Config {
     /// How much a container may write, as `10GiB`: its writable layer is then a filesystem of that size in a file. Empty
     /// or 0 for as much as the disk has.
     pub default_size: String,
+    /// Of how many layers a snapshot is mounted one by one; of more, all are mounted as one image (berth's own key). 0 for
+    /// any number.
+    pub max_unmerged_layers: usize,
     /// Whether images are checked with dm-verity: `auto`, `off`, or `on`, which is not here yet and refused.
     pub dmverity_mode: String,
 }
@@ -74,6 +82,7 @@ impl Default for Config {
             enable_fsverity: false,
             set_immutable: false,
             default_size: String::new(),
+            max_unmerged_layers: 0,
             dmverity_mode: "auto".to_owned(),
         }
     }
@@ -124,6 +133,7 @@ pub fn open(root: &Path, config: Config) -> Result<Arc<dyn Snapshotter>, OpenErr
         remap: crate::overlayfs::maps_ids(),
         immutable: config.set_immutable,
         size,
+        unmerged: config.max_unmerged_layers,
         mounting: Mutex::default(),
     };
     Ok(Arc::new(Local::open(&root, shape, Removal::AtCleanup)?))
@@ -141,6 +151,8 @@ struct Erofs {
     immutable: bool,
     /// Bytes that a container may write.
     size: Option<u64>,
+    /// Layers that are mounted one by one, 0 for any number.
+    unmerged: usize,
     /// Held by who looks whether an image is in its place and mounted, and sees to it.
     mounting: Mutex<()>,
 }
@@ -169,6 +181,10 @@ impl Parts {
         self.0.join("applied")
     }
 
+    fn merged(&self) -> Merged {
+        Merged::of(&self.0)
+    }
+
     fn room(&self) -> Room {
         Room::of(&self.0)
     }
@@ -189,6 +205,13 @@ impl Erofs {
     /// The image that a differ has put into an active snapshot.
     fn applied(place: &Place<'_>, parts: &Parts) -> Option<PathBuf> {
         (place.kind == SnapshotKind::Active && parts.image().exists()).then(|| parts.applied())
+    }
+
+    /// Where all layers of a snapshot are mounted as one, if they are to be. Those that take a layer last for a moment.
+    fn as_one(&self, trees: &Trees, place: &Place<'_>) -> Option<Merged> {
+        let many = self.unmerged > 0 && place.parents.len() > self.unmerged.max(1);
+        let top = place.parents.first().filter(|_| many && place.purpose == Purpose::Container)?;
+        Some(Parts::of(trees, *top).merged())
     }
 }
 
@@ -222,19 +245,28 @@ impl Shape for Erofs {
             own.room().open(&own.tree())?;
         }
         if let Some(point) = Self::applied(place, &own) {
-            layers::mount(&own.image(), &point)?;
+            layers::mount(&own.image(), &[], &point)?;
         }
         // A view of one layer is its image, which the client mounts.
         let by_client = place.kind == SnapshotKind::View && place.parents.len() == 1;
-        place.parents.iter().try_for_each(|id| {
-            let parts = Parts::of(trees, *id);
-            publish(&parts)?;
+        let parents: Vec<Parts> = place.parents.iter().map(|id| Parts::of(trees, *id)).collect();
+        for parts in &parents {
+            publish(parts)?;
             if parts.room().is_there() {
                 // Left by a daemon that ended before it could free it.
                 parts.room().remove()?;
             }
-            if by_client { Ok(()) } else { layers::mount(&parts.image(), &parts.tree()) }
-        })
+        }
+        if let Some(merged) = self.as_one(trees, place) {
+            let images: Vec<PathBuf> = parents.iter().rev().map(Parts::image).collect();
+            if merged.bring_up(&images)? {
+                return Ok(());
+            }
+        }
+        if by_client {
+            return Ok(());
+        }
+        parents.iter().try_for_each(|parts| layers::mount(&parts.image(), &[], &parts.tree()))
     }
 
     fn mounts(&self, trees: &Trees, place: &Place<'_>) -> Result<Vec<Mount>> {
@@ -253,12 +285,17 @@ impl Shape for Erofs {
             }
             _ => {}
         }
+        let merged = self.as_one(trees, place).filter(Merged::is_there).map(|merged| merged.point());
+        if let (Some(point), false) = (&merged, writable) {
+            return Ok(vec![mount("bind", text(point.clone()), vec!["ro".into(), "rbind".into()])]);
+        }
         let mut options = if self.remap { mapping::options(place.labels) } else { Vec::new() };
         if writable {
             options.push(format!("workdir={}", text(own.work())));
             options.push(format!("upperdir={}", text(own.upper())));
         }
-        let below = place.parents.iter().map(|id| Parts::of(trees, *id).tree());
+        let one_by_one = place.parents.iter().map(|id| Parts::of(trees, *id).tree());
+        let below = merged.map_or_else(|| one_by_one.collect(), |point| vec![point]);
         let lowers: Vec<String> = applied.into_iter().chain(below).map(text).collect();
         options.push(format!("lowerdir={}", lowers.join(":")));
         options.extend_from_slice(&self.options);
@@ -316,7 +353,7 @@ impl Shape for Erofs {
         if let Err(error) = parts.room().close() {
             tracing::warn!(id, error = error.chain(), "cannot unmount what a removed snapshot wrote");
         }
-        for point in [parts.tree(), parts.applied()] {
+        for point in [parts.tree(), parts.applied(), parts.merged().point()] {
             if let Err(error) = layers::unmount(&point) {
                 tracing::warn!(id, error = error.chain(), "cannot unmount the image of a removed snapshot");
             }

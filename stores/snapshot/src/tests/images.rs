@@ -33,6 +33,73 @@ async fn erofs_is_a_snapshotter() {
     let Ok(()) = needed() else { return };
     conformance::snapshot::all(erofs).await;
     conformance::snapshot::reopening(erofs).await;
+    conformance::snapshot::all(as_one).await;
+    conformance::snapshot::reopening(as_one).await;
+}
+
+/// The same with all layers mounted as one wherever there are two.
+fn as_one(root: &Path) -> Arc<dyn Snapshotter> {
+    let config = erofs::Config { max_unmerged_layers: 1, ..Default::default() };
+    erofs::open(root, config).unwrap()
+}
+
+#[tokio::test]
+async fn many_layers_are_one_mount() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let config = erofs::Config { max_unmerged_layers: 2, ..Default::default() };
+    let snapshots = erofs::open(&scratch.path("root"), config).unwrap();
+    let tree = scratch.path("root/snapshots").display().to_string();
+    let (s, mut parent) = (&*snapshots, "");
+    for (number, name) in ["one", "two", "three"].into_iter().enumerate() {
+        s.prepare(new("layer", parent)).await.unwrap();
+        fs::write(scratch.path(format!("root/snapshots/{}/fs/{name}", number + 1)), name).unwrap();
+        s.commit(&key(name), &key("layer"), Labels::new()).await.unwrap();
+        parent = name;
+    }
+    assert_eq!(mounted(scratch.folder()).len(), 2, "what takes a layer stands on two of them");
+    let mounts = s.prepare(new("active", "three")).await.unwrap();
+    let upper = format!("workdir={tree}/4/work,upperdir={tree}/4/fs");
+    assert_eq!(words(&mounts), format!("overlay overlay {upper},lowerdir={tree}/3/merged"));
+    assert_eq!(mounted(scratch.folder()).len(), 3);
+    let mounts = s.view(new("view", "three")).await.unwrap();
+    assert_eq!(words(&mounts), format!("bind {tree}/3/merged ro,rbind"));
+    assert_eq!(mounted(scratch.folder()).len(), 3, "both have the same");
+    for name in ["one", "two", "three"] {
+        assert_eq!(fs::read_to_string(Path::new(&tree).join("3/merged").join(name)).unwrap(), name);
+    }
+    let mounts = s.prepare(new("short", "two")).await.unwrap();
+    assert!(words(&mounts).ends_with(&format!("lowerdir={tree}/2/fs:{tree}/1/fs")), "{}", words(&mounts));
+    for name in ["short", "active", "view", "three"] {
+        s.remove(&key(name)).await.unwrap();
+    }
+    s.cleanup().await.unwrap();
+    assert_eq!(mounted(scratch.folder()).len(), 2, "those of the layers that are left");
+    for name in ["two", "one"] {
+        s.remove(&key(name)).await.unwrap();
+    }
+    s.cleanup().await.unwrap();
+    assert_eq!(fs::read_dir(scratch.path("root/snapshots")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn layers_that_cannot_be_seen_as_one_are_mounted_one_by_one() {
+    let Ok(()) = needed() else { return };
+    let scratch = Scratch::new();
+    let snapshots = as_one(&scratch.path("root"));
+    layer(&*snapshots, "one", "").await;
+    layer(&*snapshots, "two", "one").await;
+    // As a kernel with metadata of files copied up alone leaves it.
+    let mut builder = berth_erofs::Builder::new(fs::File::create(scratch.path("image")).unwrap()).unwrap();
+    let root = builder.root();
+    let file = builder.file(root, b"file", &Default::default(), 0, &mut &b""[..]).unwrap();
+    builder.set_xattr(file, b"file", b"trusted.overlay.metacopy", b"").unwrap();
+    builder.finish([0; 16]).unwrap();
+    fs::rename(scratch.path("image"), scratch.path("root/snapshots/2/layer.erofs")).unwrap();
+    let mounts = snapshots.view(new("view", "two")).await.unwrap();
+    let tree = scratch.path("root/snapshots").display().to_string();
+    assert_eq!(words(&mounts), format!("overlay overlay lowerdir={tree}/2/fs:{tree}/1/fs"));
+    assert_eq!(fs::metadata(scratch.path("root/snapshots/2/fsmeta.erofs")).unwrap().len(), 0);
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ proptest! {
             layer.entry(&member, &mut &bytes(path, file.size)[..]).unwrap();
         }
         let made = image(layer);
+        check(&made[..], made.len() as u64).unwrap();
         let image = Image::open(&made[..]).unwrap();
         for (path, file) in &files {
             let inode = find(&image, path).unwrap();
