@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use berth_archive::Compression;
 use berth_oci::image::{PlatformMatch, parse_platform};
 use berth_stargz::{Format, Making};
-use berth_transfer::{Conversion, Layers, Platforms, Types};
+use berth_transfer::{Conversion, Indexing, Layers, Platforms, Types};
 use clap::{ArgGroup, Args};
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ use crate::output;
 
 /// Flags of `image convert`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked"])))]
+#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked", "soci"])))]
 pub(crate) struct Convert {
     /// Layers become zstd
     #[arg(long)]
@@ -32,8 +32,13 @@ pub(crate) struct Convert {
     /// Layers become zstd:chunked: zstd with a table of contents, for lazy pulling
     #[arg(long)]
     zstdchunked: bool,
+    /// Layers stay as they are and a SOCI index is put beside them, for lazy pulling
+    #[arg(long)]
+    soci: bool,
     #[command(flatten)]
     table: TableOptions,
+    #[command(flatten)]
+    index: IndexOptions,
     /// Docker's types of documents and layers become OCI's
     #[arg(long)]
     oci: bool,
@@ -70,8 +75,23 @@ struct TableOptions {
     estargz_min_chunk_size: u64,
 }
 
+/// Flags about SOCI indexes, named as nerdctl has them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "SOCI indexes")]
+struct IndexOptions {
+    /// Bytes that a layer has at least to be indexed
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20)]
+    soci_min_layer_size: u64,
+    /// Bytes, uncompressed, that are fetched and verified as one
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    soci_span_size: u64,
+}
+
 impl Convert {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
+        if self.soci {
+            return self.indexed(context).await;
+        }
         let conversion = Conversion {
             layers: self.layers()?,
             types: if self.oci { Types::Oci } else { Types::Kept },
@@ -80,6 +100,20 @@ impl Convert {
         let source = context.image(&self.source).await?.name;
         let target = super::manifest::name(&self.target)?;
         let made = berth_transfer::convert(&*context.client, context.scope(), &source, &target, &conversion);
+        output::line(made.await?.target.digest.as_str())?;
+        Ok(0)
+    }
+
+    async fn indexed(self, context: &Context) -> Outcome {
+        let indexing = Indexing {
+            span_size: self.index.soci_span_size,
+            min_layer_size: self.index.soci_min_layer_size,
+            platforms: self.platforms()?,
+            ..Indexing::new(concat!("berth ", env!("CARGO_PKG_VERSION")))
+        };
+        let source = context.image(&self.source).await?.name;
+        let target = super::manifest::name(&self.target)?;
+        let made = berth_transfer::index(&*context.client, context.scope(), &source, &target, &indexing);
         output::line(made.await?.target.digest.as_str())?;
         Ok(0)
     }
@@ -95,7 +129,7 @@ impl Convert {
             }
             (.., true) => Layers::Tabled(table.making(Format::Zstd, table.zstdchunked_compression_level)?),
             _ => {
-                let ways = "--zstd, --gzip, --uncompress, --estargz or --zstdchunked";
+                let ways = "--zstd, --gzip, --uncompress, --estargz, --zstdchunked or --soci";
                 return Err(Failure::new(format!("into what? {ways}")));
             }
         })
