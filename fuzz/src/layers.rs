@@ -1,6 +1,7 @@
 //! Layers that are used without being unpacked, or made again: tables, indexes, recipes.
 
 use berth_remake::Tree;
+use berth_stargz::soci::{self, Ztoc, ZtocError};
 use berth_stargz::{
     Format, Index as LayerIndex, Kind as NodeKind, Layer as Stargz, Position, ROOT, TAIL, record,
 };
@@ -49,6 +50,32 @@ pub(crate) fn layer_index(input: &[u8]) {
     let bytes = [header.to_string().as_bytes(), b"\n", body].concat();
     if let Ok(index) = LayerIndex::read(&bytes, &layer) {
         tree(&index.layer, index.size, bytes.len() << 10);
+    }
+}
+
+/// A zTOC makes such a tree too, whatever it says.
+pub(crate) fn ztoc(input: &[u8]) {
+    if let Ok(ztoc) = Ztoc::read(input, &berth_archive::Hasher::digest(input)) {
+        tree(&ztoc.layer, ztoc.size, input.len());
+    }
+}
+
+/// A layer of which a zTOC can be made can be read by that. The zTOC of some is refused, as of those with files beneath
+/// files: they have to be unpacked.
+pub(crate) fn ztoc_made(input: &[u8]) {
+    const SPAN: u64 = 1000;
+    let Ok(bytes) = soci::make(input, SPAN, "fuzz") else { return };
+    let ztoc = match Ztoc::read(&bytes, &berth_archive::Hasher::digest(&bytes)) {
+        Err(ZtocError::Files(_)) => return,
+        read => read.expect("what was written can be read"),
+    };
+    assert_eq!(ztoc.size, input.len() as u64);
+    tree(&ztoc.layer, ztoc.size, bytes.len());
+    for chunk in ztoc.layer.all_chunks() {
+        let Some(stored) = &chunk.stored else { continue };
+        let part = &input[stored.range.start as usize..stored.range.end as usize];
+        let bytes = ztoc.layer.decompress(chunk.size, stored, part).expect("what passed is still there");
+        assert_eq!(bytes.len() as u64, chunk.size);
     }
 }
 

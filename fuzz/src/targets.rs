@@ -168,6 +168,8 @@ pub const TARGETS: &[Target] = &[
         run: layers::layer_record,
     },
     Target { name: "layer-index", words: JSON, run: layers::layer_index },
+    Target { name: "ztoc", words: ZTOC, run: layers::ztoc },
+    Target { name: "ztoc-made", words: &["ustar\0", "../", "/", "path=", "7777777"], run: layers::ztoc_made },
     Target {
         name: "fuse",
         words: &["\u{1}\0\0\0", "\u{f}\0\0\0", "\u{1a}\0\0\0", "\u{2c}\0\0\0", "(\0\0\0", "\0", "name"],
@@ -225,6 +227,22 @@ pub const TARGETS: &[Target] = &[
         ],
         run: cdi,
     },
+];
+
+const ZTOC: &[&str] = &[
+    "reg",
+    "dir",
+    "hardlink",
+    "symlink",
+    "char",
+    "SCHILY.xattr.user.a",
+    "GNU.sparse.map",
+    ".wh.",
+    "../",
+    "sha256:",
+    "\0\0\0\0",
+    "\u{1}\0\0\0",
+    "\u{7f}\u{7f}\u{7f}\u{7f}",
 ];
 
 const JSON: &[&str] = &[

@@ -49,6 +49,8 @@ fn every_target_has_a_test_here() {
             "stargz-footer",
             "layer-record",
             "layer-index",
+            "ztoc",
+            "ztoc-made",
             "fuse",
             "deflate",
             "recipe",
@@ -136,6 +138,16 @@ fn layers_without_tables() {
 #[test]
 fn indexes_of_layers() {
     holds("layer-index");
+}
+
+#[test]
+fn ztocs() {
+    holds("ztoc");
+}
+
+#[test]
+fn ztocs_that_are_made() {
+    holds("ztoc-made");
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Each piece is a folder that appears in one rename, so an interrupted run leaves nothing that
 //! looks complete. Nothing is installed system-wide and no service starts, save two libraries
-//! that runc and dockerd link to, and the tools that make and boot the virtual machine. The test
-//! kit finds the programs through `BERTH_PEERS`.
+//! that runc and dockerd link to, a C compiler and zlib, to which soci-tool links, and the tools
+//! that make and boot the virtual machine. The test kit finds the programs through `BERTH_PEERS`.
 
 mod crates;
 pub(crate) mod debian;
@@ -24,7 +24,7 @@ pub(crate) struct Options {
     #[arg(long, env = "BERTH_PEERS", default_value = "/var/cache/berth-peers")]
     peers: PathBuf,
     /// The pieces to bring; by default those that the tests use.
-    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "busybox", "cni", "plugins", "filters", "erofs", "btrfs", "stargz", "guest"])]
+    #[arg(long = "peer", value_delimiter = ',', default_values = ["debian", "containerd", "nerdctl", "crictl", "critest", "busybox", "cni", "plugins", "filters", "erofs", "btrfs", "stargz", "soci", "guest"])]
     pieces: Vec<Piece>,
 }
 
@@ -51,6 +51,8 @@ enum Piece {
     Stargz,
     /// stargz-snapshotter 0.19.1, built from its Go module: only figures of lazy pulling want it.
     StargzSnapshotter,
+    /// A tool of ours around soci-snapshotter's packages 0.16.1, built from its Go module with cgo and zlib.
+    Soci,
     /// crictl, built from its Go module.
     Crictl,
     /// Debian 12's busybox that links to its libraries: its shell looks programs up, where that of busybox-static does
@@ -78,6 +80,7 @@ impl Piece {
             Self::Btrfs => "btrfs-6.2",
             Self::Stargz => "stargz-0.19.1",
             Self::StargzSnapshotter => "stargz-snapshotter-0.19.1",
+            Self::Soci => "soci-0.16.1",
             Self::Crictl => "crictl-1.36.0",
             Self::Busybox => "busybox-12",
             Self::Critest => "critest-1.36.0",
@@ -98,6 +101,7 @@ impl Piece {
             Self::Btrfs => debian::btrfs(into),
             Self::Stargz => golang::stargz(cache, into),
             Self::StargzSnapshotter => golang::stargz_snapshotter(cache, into),
+            Self::Soci => golang::soci(cache, into),
             Self::Crictl => golang::crictl(cache, into),
             Self::Busybox => debian::packages(&["busybox"], into),
             Self::Critest => golang::critest(cache, into),

@@ -11,6 +11,7 @@ use berth_archive::{Compression, clean};
 use berth_core::{BlobReader, Catalog, ContentStore, Scope};
 use berth_erofs::Remembered;
 use berth_oci::image::{Document, ImageConfig, Index, Manifest, media};
+use berth_stargz::soci::media as soci;
 use berth_stargz::{Format, Making, annotation};
 use berth_types::{Descriptor, Digest, Error, Image, ImageName, Labels, Result};
 
@@ -108,7 +109,12 @@ impl Work<'_> {
     async fn index(&mut self, target: &Descriptor, mut index: Index) -> Result<Descriptor> {
         let mut manifests = Vec::new();
         for child in self.conversion.platforms.select(std::mem::take(&mut index.manifests)) {
-            if !media::is_manifest(&child.media_type) || !content::exists(self.store, &child.digest).await? {
+            // What was made of the layers is not true of others.
+            let is_index = child.artifact_type.as_deref() == Some(soci::INDEX_V2);
+            if is_index
+                || !media::is_manifest(&child.media_type)
+                || !content::exists(self.store, &child.digest).await?
+            {
                 continue;
             }
             let data = content::document(self.store, &child, Limits::default().document).await?;
@@ -164,6 +170,7 @@ impl Work<'_> {
             manifest.config = self.config(&manifest.config, &config, &diff_ids).await?;
         }
         manifest.config.media_type = self.kind(&manifest.config.media_type).to_owned();
+        manifest.annotations.remove(soci::INDEX_DIGEST);
         let kind = self.kind(&target.media_type);
         if !manifest.media_type.is_empty() {
             kind.clone_into(&mut manifest.media_type);
@@ -172,13 +179,14 @@ impl Work<'_> {
             std::iter::once(manifest.config.clone()).chain(manifest.layers.iter().cloned()).collect();
         let labels = graph::gc_labels(&children);
         let made = content::write_document(self.store, "manifest", kind, &manifest, labels).await?;
-        let mut platform = target.platform.clone();
+        let (mut platform, mut annotations) = (target.platform.clone(), target.annotations.clone());
         if let (Layers::Erofs(_), Some(platform)) = (&self.conversion.layers, &mut platform)
             && !platform.os_features.iter().any(|feature| feature == FEATURE)
         {
             platform.os_features.push(FEATURE.to_owned());
         }
-        Ok(Descriptor { platform, annotations: target.annotations.clone(), ..made })
+        annotations.remove(soci::INDEX_DIGEST);
+        Ok(Descriptor { platform, annotations, ..made })
     }
 
     /// The configuration with other diff ids, and with all else that it says, also what is not known here.

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::content::{self, UNCOMPRESSED};
 use crate::tar::CHUNK;
 
-/// Parts on their way into the thread and out of it.
-const DEPTH: usize = 4;
+/// Parts on their way into a thread and out of it.
+pub(crate) const DEPTH: usize = 4;
 
 /// What became of a layer.
 pub(crate) struct Remade<T> {
@@ -101,7 +101,8 @@ pub(crate) async fn remake<T: Send + 'static>(
     stored
 }
 
-async fn feed(layer: &dyn BlobReader, input: mpsc::Sender<Bytes>) -> Result<()> {
+/// Gives the bytes of a layer to a thread.
+pub(crate) async fn feed(layer: &dyn BlobReader, input: mpsc::Sender<Bytes>) -> Result<()> {
     let mut offset = 0;
     while offset < layer.size() {
         let part = layer.read_at(offset, CHUNK).await?;
@@ -180,7 +181,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn new(parts: mpsc::Receiver<Bytes>) -> Self {
+    pub(crate) fn new(parts: mpsc::Receiver<Bytes>) -> Self {
         Self { parts, part: Bytes::new() }
     }
 }

@@ -16,13 +16,25 @@ pub struct Config {
     pub span_bytes: u64,
     /// Whether a layer is fetched to its end while nobody waits for anything.
     pub background: bool,
+    /// Whether the SOCI index that an image's manifest names is used.
+    pub soci: bool,
+    /// Whether one is used that only refers to the image: whoever may write to its repository can put one there.
+    pub soci_v1: bool,
     /// Whether layers without tables are taken too: fetched whole the first time, in parts after that.
     pub plain: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 20 << 30, read_seconds: 30, span_bytes: 2 << 20, background: true, plain: false }
+        Self {
+            cache_bytes: 20 << 30,
+            read_seconds: 30,
+            span_bytes: 2 << 20,
+            background: true,
+            soci: true,
+            soci_v1: false,
+            plain: false,
+        }
     }
 }
 

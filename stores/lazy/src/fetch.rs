@@ -226,7 +226,13 @@ impl Fetcher {
             for seat in seats {
                 match unpacker.chunk(seat.size, &seat.stored) {
                     Ok(bytes) => {
-                        if let Err(error) = cache.keep(&seat.stored.digest, &bytes) {
+                        let digest = &seat.stored.digest;
+                        let kept = if layer.index().names_chunks() {
+                            cache.keep_named(digest, &bytes)
+                        } else {
+                            cache.keep(digest, &bytes)
+                        };
+                        if let Err(error) = kept {
                             tracing::warn!(%error, "cannot keep a chunk in the cache");
                         }
                         seat.flight.land(Ok(bytes.into()));

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_archive::Hasher;
 use berth_oci::image::{Document, ImageConfig, Manifest, chain_ids, media};
 use berth_registry::{Access, Registries};
 use berth_stargz::{Layer as Index, Position, StargzError, TAIL, annotation};
@@ -15,8 +14,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
+use crate::config::Config;
 use crate::labels::Wanted;
-use crate::source::Source;
+use crate::soci::Ztocs;
+use crate::source::{self, Source};
 
 /// By what a table is trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,8 @@ pub(crate) enum Trust {
     Document(Digest),
     /// The digest of its compressed bytes, and where they are.
     Compressed { digest: Digest, position: String },
+    /// The digest of a zTOC, and the bytes that it has. The layer itself has none.
+    Ztoc { digest: Digest, size: u64 },
     /// The layer has none. An index of it is made here, while all of it passes and is verified.
     Own,
 }
@@ -50,6 +53,7 @@ pub(crate) struct Manifests(Mutex<HashMap<Digest, Arc<Known>>>);
 struct Known {
     manifest: OnceCell<Manifest>,
     diff_ids: OnceCell<Vec<Digest>>,
+    ztocs: OnceCell<Option<Ztocs>>,
 }
 
 /// Bytes of an image's configuration.
@@ -59,8 +63,14 @@ const CONFIG_LIMIT: u64 = 8 << 20;
 const REMEMBERED: usize = 64;
 
 impl Manifests {
-    /// By what a layer's table is trusted: what the labels say, else what the manifest does that they name.
-    pub(crate) async fn trust(&self, registries: &Registries, wanted: &Wanted) -> Result<Trust> {
+    /// By what a layer's table is trusted: what the labels say, else what the manifest does that they name, or the
+    /// image's SOCI index. Layers that such an index leaves out, which are small, are taken without tables.
+    pub(crate) async fn trust(
+        &self,
+        registries: &Registries,
+        wanted: &Wanted,
+        config: &Config,
+    ) -> Result<Trust> {
         if let Some(trust) = &wanted.trust {
             return Ok(trust.clone());
         }
@@ -69,10 +79,18 @@ impl Manifests {
         let layer = layers.iter().find(|found| found.digest == wanted.layer).ok_or_else(|| {
             Error::not_found(format!("layer {} is not in its image's manifest", wanted.layer))
         })?;
-        match Trust::said(layer)? {
-            Some(trust) => Ok(trust),
-            None if media::is_layer(&layer.media_type) => Ok(Trust::Own),
-            None => Err(untrusted(&wanted.layer)),
+        if let Some(trust) = Trust::said(layer)? {
+            return Ok(trust);
+        }
+        if !media::is_layer(&layer.media_type) {
+            return Err(untrusted(&wanted.layer));
+        }
+        match known.ztocs(registries, wanted, config).await {
+            Some(ztocs) => Ok(ztocs
+                .of(&wanted.layer)
+                .map_or(Trust::Own, |ztoc| Trust::Ztoc { digest: ztoc.digest.clone(), size: ztoc.size })),
+            None if config.plain => Ok(Trust::Own),
+            None => Err(Error::failed_precondition(format!("layer {} has no table", wanted.layer))),
         }
     }
 
@@ -117,30 +135,35 @@ impl Manifests {
     }
 }
 
-async fn diff_ids_of(registries: &Registries, image: &ImageRef, config: &Descriptor) -> Result<Vec<Digest>> {
-    let mut blob = registries.repository(image, Access::Pull)?.blob(config, 0).await?;
-    let mut bytes = Vec::new();
-    while let Some(part) = blob.next().await? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() as u64 > CONFIG_LIMIT {
-            return Err(Error::resource_exhausted(format!(
-                "the configuration {} is too large",
-                config.digest
-            )));
+impl Known {
+    /// The zTOCs of the image. One that is not to be had now is looked for again the next time.
+    async fn ztocs(&self, registries: &Registries, wanted: &Wanted, config: &Config) -> Option<&Ztocs> {
+        let manifest = self.manifest.get()?;
+        let finding = || Ztocs::find(registries, wanted, manifest, config);
+        match self.ztocs.get_or_try_init(finding).await {
+            Ok(ztocs) => ztocs.as_ref(),
+            Err(error) => {
+                let image = &wanted.image;
+                tracing::warn!(%image, error = error.chain(), "the image's SOCI index cannot be used");
+                None
+            }
         }
     }
-    let mut hasher = Hasher::new(config.digest.algorithm());
-    hasher.update(&bytes);
-    if hasher.finish() != config.digest {
-        return Err(Error::data_loss(format!("the configuration {} arrived as another one", config.digest)));
-    }
+}
+
+async fn diff_ids_of(registries: &Registries, image: &ImageRef, config: &Descriptor) -> Result<Vec<Digest>> {
+    let bytes = source::whole(registries, image, config, CONFIG_LIMIT).await?;
     let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
         Error::invalid_argument(format!("cannot read the configuration {}", config.digest)).caused_by(error)
     })?;
     Ok(config.rootfs.diff_ids)
 }
 
-async fn manifest_of(registries: &Registries, image: &ImageRef, manifest: &Digest) -> Result<Manifest> {
+pub(crate) async fn manifest_of(
+    registries: &Registries,
+    image: &ImageRef,
+    manifest: &Digest,
+) -> Result<Manifest> {
     let repository = registries.repository(image, Access::Pull)?;
     let reference: ImageRef = format!("{}@{manifest}", image.repository()).parse()?;
     let found = repository.resolve(&reference).await?;
@@ -172,7 +195,7 @@ impl Trust {
     /// What makes a layer with one table differ from the same layer with another; a file's name too.
     pub(crate) fn name(&self, layer: &Digest) -> String {
         match self {
-            Self::Document(digest) | Self::Compressed { digest, .. } => {
+            Self::Document(digest) | Self::Compressed { digest, .. } | Self::Ztoc { digest, .. } => {
                 format!("{}-{}", layer.hex(), digest.hex())
             }
             Self::Own => layer.hex().to_owned(),
@@ -189,7 +212,7 @@ pub(crate) async fn fetch(source: &dyn Source, layer: &Digest, trust: Trust, pat
     let blob = source.size();
     let end = match &trust {
         Trust::Document(_) => source.read(blob.saturating_sub(END)..blob).await?,
-        Trust::Compressed { .. } | Trust::Own => Bytes::new(),
+        Trust::Compressed { .. } | Trust::Ztoc { .. } | Trust::Own => Bytes::new(),
     };
     let tail = end[end.len().saturating_sub(TAIL as usize)..].to_vec();
     let header = Header { blob, trust, tail };
@@ -231,7 +254,7 @@ impl Header {
         match &self.trust {
             Trust::Document(_) => Position::from_tail(&self.tail, self.blob),
             Trust::Compressed { position, .. } => Position::from_annotation(position, self.blob),
-            Trust::Own => Err(StargzError::NoFooter),
+            Trust::Ztoc { .. } | Trust::Own => Err(StargzError::NoFooter),
         }
     }
 
@@ -239,7 +262,7 @@ impl Header {
         match &self.trust {
             Trust::Document(digest) => Index::read(position, table, digest),
             Trust::Compressed { digest, .. } => Index::read_compressed(position, table, digest),
-            Trust::Own => Err(StargzError::NoFooter),
+            Trust::Ztoc { .. } | Trust::Own => Err(StargzError::NoFooter),
         }
     }
 

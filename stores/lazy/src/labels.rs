@@ -20,6 +20,8 @@ const LAYER: [&str; 2] =
     ["containerd.io/snapshot/cri.layer-digest", "containerd.io/snapshot/remote/stargz.digest"];
 /// By what a table of zstd:chunked is trusted: the digest of its compressed bytes and where they are. berth's own.
 const COMPRESSED: &str = "containerd.io/snapshot/berth.zstd-chunked";
+/// By what a zTOC is trusted: its digest, and how many bytes it has. berth's own.
+const ZTOC: &str = "containerd.io/snapshot/berth.ztoc";
 /// The layer has no table; the index that was made here is meant. berth's own.
 const OWN: (&str, &str) = ("containerd.io/snapshot/berth.index", "own");
 /// The image's layers from this one on, separated by commas, by the same.
@@ -68,7 +70,12 @@ fn trust(labels: &Labels) -> Option<Trust> {
         let (digest, position) = text.split_once(' ')?;
         return Some(Trust::Compressed { digest: digest.parse().ok()?, position: position.to_owned() });
     }
-    labels.contains_key(OWN.0).then_some(Trust::Own)
+    if let Some(text) = labels.get(ZTOC) {
+        let (digest, size) = text.split_once(' ')?;
+        return Some(Trust::Ztoc { digest: digest.parse().ok()?, size: size.parse().ok()? });
+    }
+    // Which layers are fetched whole is not for images to say, whose annotations clients pass on.
+    (is_marked(labels) && labels.contains_key(OWN.0)).then_some(Trust::Own)
 }
 
 /// How a snapshot will be called, if that is known before it is filled.
@@ -84,6 +91,7 @@ pub(crate) fn mark(labels: &mut Labels, trust: &Trust) {
         Trust::Compressed { digest, position } => {
             labels.insert(COMPRESSED.to_owned(), format!("{digest} {position}"))
         }
+        Trust::Ztoc { digest, size } => labels.insert(ZTOC.to_owned(), format!("{digest} {size}")),
         Trust::Own => labels.insert(OWN.0.to_owned(), OWN.1.to_owned()),
     };
 }
@@ -97,7 +105,8 @@ pub(crate) fn unmark(labels: &mut Labels) {
 pub(crate) fn keep_mark(there: &Labels, labels: &mut Labels) {
     unmark(labels);
     if is_marked(there) {
-        let own = [REMOTE.0, TOC_DIGEST, COMPRESSED, OWN.0, MANIFEST].into_iter().chain(IMAGE).chain(LAYER);
+        let own =
+            [REMOTE.0, TOC_DIGEST, COMPRESSED, ZTOC, OWN.0, MANIFEST].into_iter().chain(IMAGE).chain(LAYER);
         labels.extend(own.filter_map(|key| Some((key.to_owned(), there.get(key)?.clone()))));
     }
 }

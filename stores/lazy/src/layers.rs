@@ -25,6 +25,7 @@ use crate::keyed::Keyed;
 use crate::labels::Wanted;
 use crate::layer::Layer;
 use crate::plain;
+use crate::soci;
 use crate::source::{RegistrySource, Source};
 
 /// Bytes of a layer that are fetched at once while nobody waits for them.
@@ -129,14 +130,12 @@ impl Layers {
             ))
         };
         let limit = self.config.deadline();
-        let trust = tokio::time::timeout(limit, self.manifests.trust(&self.registries, wanted));
+        let trust = self.manifests.trust(&self.registries, wanted, &self.config);
+        let trust = tokio::time::timeout(limit, trust);
         let trust = trust.await.map_err(late)??;
         if trust != Trust::Own {
             let found = tokio::time::timeout(limit, self.found(wanted, &trust)).await.map_err(late)?;
             return Ok((found?, trust));
-        }
-        if !self.config.plain {
-            return Err(Error::failed_precondition(format!("layer {} has no table", wanted.layer)));
         }
         Ok((self.found(wanted, &trust).await?, trust))
     }
@@ -154,10 +153,13 @@ impl Layers {
         if let Some(layer) = self.known().get(&identity).and_then(Weak::upgrade) {
             return Ok(layer);
         }
-        let found = if *trust == Trust::Own {
-            self.find_plain(wanted).await?
-        } else {
-            self.find(wanted, trust).await?
+        let found = match trust {
+            Trust::Own => self.find_plain(wanted).await?,
+            Trust::Ztoc { digest, size } => {
+                let path = self.tables.join(trust.name(&wanted.layer));
+                soci::layer(&self.registries, wanted, (digest, *size), &path).await?
+            }
+            Trust::Document(_) | Trust::Compressed { .. } => self.find(wanted, trust).await?,
         };
         let layer = Arc::new(found);
         self.known().insert(identity, Arc::downgrade(&layer));

@@ -14,6 +14,8 @@
 //! A layer without a table is fetched whole when it comes first, while an index of it is made ([`plain`]); it counts as
 //! there once all of it has been verified, and the next time only what is read of it is fetched.
 //!
+//! A layer of an image that somebody has made a SOCI index of has its table there ([`soci`]).
+//!
 //! No byte is served that has not been verified by the digest in the table, which is verified by the digest in the
 //! manifest, or in the index, which was made of verified bytes. Each chunk is fetched once however many wait for it, kept in one cache for all layers, and verified again
 //! when a later process first uses it. If the registry does not answer, a read fails with an I/O error within a
@@ -35,6 +37,7 @@ mod layer;
 mod layers;
 mod plain;
 mod snapshotter;
+mod soci;
 mod source;
 
 #[cfg(test)]

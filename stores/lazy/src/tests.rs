@@ -3,6 +3,7 @@
 mod cache;
 mod keeper;
 mod plain;
+mod soci;
 mod world;
 
 use std::fs;

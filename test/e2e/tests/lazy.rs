@@ -10,6 +10,9 @@ use testkit::image::{self, Estargz, Layer};
 use testkit::registry::{DockerRegistry, Reply, Standin, serve_blobs};
 use testkit::{Daemon, Invocation, Kind, Setup, mounts, need, programs, wait};
 
+#[path = "lazy/soci.rs"]
+mod soci;
+
 /// How both daemons are told of it.
 const PROXY: &str = r#"
 [proxy_plugins.lazy]
@@ -86,7 +89,7 @@ impl World {
 
     fn start_lazyd(&mut self) {
         let program = programs::own("berth-lazyd").expect("it was there before");
-        let settings = "[lazy]\nbackground = false\nplain = true\nread_seconds = 5\n";
+        let settings = "[lazy]\nbackground = false\nplain = true\nsoci_v1 = true\nread_seconds = 5\n";
         let config = self.daemon.scratch().file("lazyd.toml", settings);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("lazyd.log"));
         let child = Command::new(program)

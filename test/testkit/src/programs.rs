@@ -11,7 +11,7 @@ const PEERS: &str = "/var/cache/berth-peers";
 const CONTAINERD: &str = "containerd-2.3.4/bin";
 const DEBIAN: [&str; 4] =
     ["debian-12/usr/bin", "debian-12/usr/sbin", "debian-12/bin", "debian-12/usr/libexec/docker"];
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "nerdctl-2.3.5/bin",
     "crictl-1.36.0/bin",
     "critest-1.36.0/bin",
@@ -20,6 +20,7 @@ const OTHERS: [&str; 8] = [
     "btrfs-6.2/bin",
     "stargz-0.19.1/bin",
     "stargz-snapshotter-0.19.1/bin",
+    "soci-0.16.1/bin",
 ];
 
 /// The peers' folder.

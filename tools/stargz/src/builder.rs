@@ -12,6 +12,7 @@ use berth_types::Digest;
 use crate::chunk::{CHUNK_LIMIT, Chunk, Coding, Stored};
 use crate::entry::Entry;
 use crate::plain::Points;
+use crate::soci::Spans;
 use crate::tree::{Kind, Layer, Node, NodeId, Prefetch, ROOT};
 use crate::{LANDMARK, NO_LANDMARK, Position, StargzError};
 
@@ -123,16 +124,28 @@ impl Builder {
 
     /// The layer of an index, whose offsets are counted in the tar. What a landmark says of them is of no use.
     pub(crate) fn finish_points(mut self, points: Points) -> Result<Layer, StargzError> {
+        self.locate(|wanted| points.locate(wanted))?;
+        self.layer(Coding::Points(Arc::new(points)))
+    }
+
+    /// The layer of a zTOC, likewise. Each chunk has to be within a span.
+    pub(crate) fn finish_spans(mut self, spans: Spans) -> Result<Layer, StargzError> {
+        self.locate(|wanted| spans.locate(wanted))?;
+        self.layer(Coding::Spans(Arc::new(spans)))
+    }
+
+    /// Finds the ranges of the blob, and what comes before the data in what they make.
+    fn locate(&mut self, place: impl Fn(Range<u64>) -> Option<(Range<u64>, u64)>) -> Result<(), StargzError> {
         for chunk in &mut self.chunks {
             let Some(Stored { range, skip, .. }) = &mut chunk.stored else { continue };
             let begin = range.start.checked_add(*skip);
             let wanted = begin.and_then(|begin| Some(begin..begin.checked_add(chunk.size)?));
-            (*range, *skip) = wanted.and_then(|wanted| points.locate(wanted)).ok_or_else(|| {
+            (*range, *skip) = wanted.and_then(&place).ok_or_else(|| {
                 StargzError::Position(format!("data begins at byte {} of the archive", range.start))
             })?;
         }
         self.prefetch = Prefetch::Unsaid;
-        self.layer(Coding::Points(Arc::new(points)))
+        Ok(())
     }
 
     fn layer(mut self, coding: Coding) -> Result<Layer, StargzError> {

@@ -9,6 +9,7 @@ use berth_types::Digest;
 
 use crate::Format;
 use crate::plain::Points;
+use crate::soci::Spans;
 
 /// Bytes of the largest chunk: it is made in memory.
 pub const CHUNK_LIMIT: u64 = 64 << 20;
@@ -41,7 +42,7 @@ pub struct Stored {
     pub range: Range<u64>,
     /// How many bytes come before them in what the range decompresses to.
     pub skip: u64,
-    /// What they hash to.
+    /// What they hash to; or what they are called, where [`Layer::names_chunks`](crate::Layer::names_chunks).
     pub digest: Digest,
 }
 
@@ -75,6 +76,8 @@ pub(crate) enum Coding {
     Streams(Format),
     /// Ranges begin at points of one stream.
     Points(Arc<Points>),
+    /// The same, and each range has a digest of its own, by which chunks are verified before they are decoded.
+    Spans(Arc<Spans>),
 }
 
 /// Makes chunks out of a part of a blob; the streams that they share are decoded once.
@@ -83,6 +86,8 @@ pub struct Unpacker<'l> {
     blob: &'l [u8],
     start: u64,
     open: Option<Open<'l>>,
+    /// Where a span begins that is not what it should be, and what it hashes to.
+    refused: Option<(u64, Digest, Digest)>,
 }
 
 /// A stream that is being decoded.
@@ -96,22 +101,51 @@ struct Open<'l> {
 
 impl<'l> Unpacker<'l> {
     pub(crate) fn new(coding: &'l Coding, blob: &'l [u8], start: u64) -> Self {
-        Self { coding, blob, start, open: None }
+        Self { coding, blob, start, open: None, refused: None }
     }
 
     /// The `size` bytes that are stored there, verified.
     pub fn chunk(&mut self, size: u64, stored: &Stored) -> Result<Vec<u8>, ChunkError> {
+        if let Coding::Spans(spans) = self.coding {
+            self.verify(spans, stored)?;
+        }
         let made = self.make(size, stored);
         let bytes = made.map_err(|source| {
             self.open = None;
             ChunkError::Damaged { range: stored.range.clone(), source }
         })?;
+        if matches!(self.coding, Coding::Spans(_)) {
+            return Ok(bytes);
+        }
         let actual = digest(&stored.digest, &bytes);
         if actual != stored.digest {
             let (range, expected) = (stored.range.clone(), stored.digest.clone());
             return Err(ChunkError::Mismatch { range, expected, actual });
         }
         Ok(bytes)
+    }
+
+    /// Sees to it that the span of a chunk is what it should be, once for all chunks of it that follow one another.
+    fn verify(&mut self, spans: &Spans, stored: &Stored) -> Result<(), ChunkError> {
+        let begin = stored.range.start;
+        if self.open.as_ref().is_some_and(|open| open.start == begin) {
+            return Ok(());
+        }
+        let mismatch = |expected: &Digest, actual: &Digest| ChunkError::Mismatch {
+            range: stored.range.clone(),
+            expected: expected.clone(),
+            actual: actual.clone(),
+        };
+        if let Some((_, expected, actual)) = self.refused.as_ref().filter(|(at, ..)| *at == begin) {
+            return Err(mismatch(expected, actual));
+        }
+        let damaged = |source| ChunkError::Damaged { range: stored.range.clone(), source };
+        let verified = self.from(begin).and_then(|blob| spans.verify(begin, blob)).map_err(damaged)?;
+        verified.map_err(|(expected, actual)| {
+            let error = mismatch(&expected, &actual);
+            self.refused = Some((begin, expected, actual));
+            error
+        })
     }
 
     fn make(&mut self, size: u64, stored: &Stored) -> io::Result<Vec<u8>> {
@@ -133,13 +167,19 @@ impl<'l> Unpacker<'l> {
         Ok(bytes)
     }
 
-    fn decoder(&self, begin: u64) -> io::Result<Box<dyn Read + 'l>> {
+    /// The blob from a byte on.
+    fn from(&self, begin: u64) -> io::Result<&'l [u8]> {
         let at = begin.checked_sub(self.start).and_then(|at| usize::try_from(at).ok());
-        let blob = at.and_then(|at| self.blob.get(at..)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(at.and_then(|at| self.blob.get(at..)).ok_or(io::ErrorKind::UnexpectedEof)?)
+    }
+
+    fn decoder(&self, begin: u64) -> io::Result<Box<dyn Read + 'l>> {
+        let blob = self.from(begin)?;
         Ok(match self.coding {
             Coding::Streams(Format::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(blob)),
             Coding::Streams(Format::Zstd) => Box::new(zstd_decoder(blob)?),
             Coding::Points(points) => points.decoder(begin, blob)?,
+            Coding::Spans(spans) => spans.decoder(begin, blob)?,
         })
     }
 }

@@ -15,7 +15,7 @@
 //! [`Layer::decompress`] makes the bytes of a [`Chunk`] out of its range of the blob and verifies them.
 //!
 //! [`make`] makes such a layer of a tar. [`record`] makes an index of a layer that has no table, as it passes, and
-//! [`Index::read`] reads it as a [`Layer`] too.
+//! [`Index::read`] reads it as a [`Layer`] too. [`soci`] does the same with indexes as others have them.
 //!
 //! Nothing here does I/O of its own. Everything read comes from a registry: every count, size and depth has a bound, and
 //! a layer that is not plainly well-formed is refused, for it can still be unpacked whole. Lazy layers and the
@@ -31,6 +31,7 @@ mod make;
 mod plain;
 mod position;
 mod read;
+pub mod soci;
 mod tree;
 
 #[cfg(test)]

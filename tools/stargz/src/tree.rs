@@ -118,6 +118,12 @@ impl Layer {
         self.chunks.get(chunks.start as usize..chunks.end as usize).unwrap_or_default()
     }
 
+    /// Whether its chunks' digests are no digests, but only names that no other bytes can have: of a zTOC's chunks it
+    /// is known what they are made of, and not what they hash to.
+    pub fn names_chunks(&self) -> bool {
+        matches!(self.coding, Coding::Spans(_))
+    }
+
     /// All chunks, in the order of the table.
     pub fn all_chunks(&self) -> &[Chunk] {
         &self.chunks

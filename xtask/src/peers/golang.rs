@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::debian;
 use crate::step;
 
 /// The wheel that holds a Go toolchain, for machines without one.
@@ -60,7 +61,7 @@ pub(crate) fn plugins(cache: &Path, into: &Path) -> Result<()> {
 pub(crate) fn stargz(cache: &Path, into: &Path) -> Result<()> {
     let main = include_str!("stargz/main.go");
     around(
-        cache,
+        || go(cache),
         into,
         "stargz-tool",
         main,
@@ -72,7 +73,7 @@ pub(crate) fn stargz(cache: &Path, into: &Path) -> Result<()> {
 pub(crate) fn stargz_snapshotter(cache: &Path, into: &Path) -> Result<()> {
     let main = include_str!("stargz-snapshotter/main.go");
     around(
-        cache,
+        || go(cache),
         into,
         "containerd-stargz-grpc",
         main,
@@ -80,14 +81,32 @@ pub(crate) fn stargz_snapshotter(cache: &Path, into: &Path) -> Result<()> {
     )
 }
 
+/// A program of ours around soci-snapshotter's packages, which want a C compiler and a static zlib.
+pub(crate) fn soci(cache: &Path, into: &Path) -> Result<()> {
+    debian::install(&[("gcc", "/usr/bin/gcc"), ("zlib1g-dev", "/usr/include/zlib.h")])?;
+    let main = include_str!("soci/main.go");
+    let with_c = || {
+        let mut go = go(cache)?;
+        go.env("CGO_ENABLED", "1");
+        Ok(go)
+    };
+    around(with_c, into, "soci-tool", main, "require github.com/awslabs/soci-snapshotter v0.16.1")
+}
+
 /// A program of ours around somebody's packages.
-fn around(cache: &Path, into: &Path, program: &str, main: &str, requires: &str) -> Result<()> {
+fn around(
+    go: impl Fn() -> Result<Command>,
+    into: &Path,
+    program: &str,
+    main: &str,
+    requires: &str,
+) -> Result<()> {
     let around = into.join("around");
     fs::create_dir_all(&around)?;
     fs::write(around.join("main.go"), main)?;
     fs::write(around.join("go.mod"), format!("module around\n\ngo 1.26\n\n{requires}\n"))?;
-    step::run(go(cache)?.args(["mod", "tidy"]).current_dir(&around))?;
-    let mut build = go(cache)?;
+    step::run(go()?.args(["mod", "tidy"]).current_dir(&around))?;
+    let mut build = go()?;
     build.args(["build", "-trimpath", "-o"]).arg(into.join("bin").join(program));
     step::run(build.arg(".").current_dir(&around))?;
     fs::remove_dir_all(&around).with_context(|| format!("cannot remove the module around {program}"))

@@ -134,8 +134,8 @@ impl PlatformMatch {
     }
 
     /// The best of an index's manifests: of two for one platform the one that asks for fewer features of the system, such
-    /// as layers that are file systems. One without a platform fits everything, last. Attestations (`unknown/unknown`)
-    /// never fit.
+    /// as layers that are file systems. One without a platform fits everything, last, and one that says it is an artifact
+    /// and no image (a SOCI index has its image's platform) after those. Attestations (`unknown/unknown`) never fit.
     pub fn best<'a>(&self, manifests: &'a [Descriptor]) -> Option<&'a Descriptor> {
         manifests
             .iter()
@@ -143,7 +143,7 @@ impl PlatformMatch {
                 let rank =
                     descriptor.platform.as_ref().map_or(Some(usize::MAX), |platform| self.rank(platform))?;
                 let features = descriptor.platform.as_ref().map_or(0, |platform| platform.os_features.len());
-                Some(((rank, features), descriptor))
+                Some(((descriptor.artifact_type.is_some(), rank, features), descriptor))
             })
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, descriptor)| descriptor)
@@ -188,6 +188,23 @@ mod tests {
         assert_eq!(platforms.each_ref().map(|one| any.rank(one)), [Some(0), Some(1)]);
         assert_eq!(any.rank(&parse_platform("linux/s390x").unwrap()), None);
         assert_eq!(PlatformMatch::any(&[]).rank(&host_platform()), Some(0));
+    }
+
+    #[test]
+    fn an_artifact_for_a_platform_is_taken_after_every_image() {
+        let digest = |digit: &str| format!("sha256:{}", digit.repeat(64)).parse().unwrap();
+        let platform = Some(host_platform());
+        let artifact = Descriptor {
+            platform: platform.clone(),
+            artifact_type: Some("application/vnd.amazon.soci.index.v2+json".to_owned()),
+            ..Descriptor::new("m", digest("a"), 1)
+        };
+        let image = Descriptor { platform, ..Descriptor::new("m", digest("b"), 1) };
+        let anywhere = Descriptor::new("m", digest("c"), 1);
+        let host = PlatformMatch::host();
+        assert_eq!(host.best(&[artifact.clone(), anywhere.clone(), image.clone()]), Some(&image));
+        assert_eq!(host.best(&[artifact.clone(), anywhere.clone()]), Some(&anywhere));
+        assert_eq!(host.best(std::slice::from_ref(&artifact)), Some(&artifact));
     }
 
     #[test]

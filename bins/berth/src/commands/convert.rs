@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use berth_archive::Compression;
 use berth_oci::image::{PlatformMatch, parse_platform};
 use berth_stargz::{Format, Making};
-use berth_transfer::{Conversion, Layers, Platforms, Types};
+use berth_transfer::{Conversion, Indexing, Layers, Platforms, Types};
 use clap::{ArgGroup, Args, ValueEnum};
 use serde::Deserialize;
 
@@ -15,7 +15,7 @@ use crate::output;
 
 /// Flags of `image convert`.
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked", "erofs"])))]
+#[command(group(ArgGroup::new("into").args(["zstd", "gzip", "uncompress", "estargz", "zstdchunked", "erofs", "soci"])))]
 pub(crate) struct Convert {
     /// Layers become zstd
     #[arg(long)]
@@ -36,8 +36,13 @@ pub(crate) struct Convert {
     /// compressed as a whole on their way
     #[arg(long, value_name = "FORM", num_args = 0..=1, require_equals = true, default_missing_value = "raw")]
     erofs: Option<Form>,
+    /// Layers stay as they are and a SOCI index is put beside them, for lazy pulling
+    #[arg(long)]
+    soci: bool,
     #[command(flatten)]
     table: TableOptions,
+    #[command(flatten)]
+    index: IndexOptions,
     /// Docker's types of documents and layers become OCI's
     #[arg(long)]
     oci: bool,
@@ -81,8 +86,23 @@ struct TableOptions {
     estargz_min_chunk_size: u64,
 }
 
+/// Flags about SOCI indexes, named as nerdctl has them.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "SOCI indexes")]
+struct IndexOptions {
+    /// Bytes that a layer has at least to be indexed
+    #[arg(long, value_name = "BYTES", default_value_t = 10 << 20)]
+    soci_min_layer_size: u64,
+    /// Bytes, uncompressed, that are fetched and verified as one
+    #[arg(long, value_name = "BYTES", default_value_t = 4 << 20)]
+    soci_span_size: u64,
+}
+
 impl Convert {
     pub(crate) async fn run(self, context: &Context) -> Outcome {
+        if self.soci {
+            return self.indexed(context).await;
+        }
         let conversion = Conversion {
             layers: self.layers()?,
             types: if self.oci { Types::Oci } else { Types::Kept },
@@ -91,6 +111,20 @@ impl Convert {
         let source = context.image(&self.source).await?.name;
         let target = super::manifest::name(&self.target)?;
         let made = berth_transfer::convert(&*context.client, context.scope(), &source, &target, &conversion);
+        output::line(made.await?.target.digest.as_str())?;
+        Ok(0)
+    }
+
+    async fn indexed(self, context: &Context) -> Outcome {
+        let indexing = Indexing {
+            span_size: self.index.soci_span_size,
+            min_layer_size: self.index.soci_min_layer_size,
+            platforms: self.platforms()?,
+            ..Indexing::new(concat!("berth ", env!("CARGO_PKG_VERSION")))
+        };
+        let source = context.image(&self.source).await?.name;
+        let target = super::manifest::name(&self.target)?;
+        let made = berth_transfer::index(&*context.client, context.scope(), &source, &target, &indexing);
         output::line(made.await?.target.digest.as_str())?;
         Ok(0)
     }
@@ -112,7 +146,7 @@ impl Convert {
             }
             (.., true) => Layers::Tabled(table.making(Format::Zstd, table.zstdchunked_compression_level)?),
             _ => {
-                let ways = "--zstd, --gzip, --uncompress, --estargz, --zstdchunked or --erofs";
+                let ways = "--zstd, --gzip, --uncompress, --estargz, --zstdchunked, --erofs or --soci";
                 return Err(Failure::new(format!("into what? {ways}")));
             }
         })

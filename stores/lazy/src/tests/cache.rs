@@ -59,6 +59,34 @@ fn a_later_process_verifies_before_it_serves_and_removes_what_was_begun() {
 }
 
 #[test]
+fn a_chunk_that_has_only_a_name_is_verified_by_what_stands_behind_it() {
+    let scratch = Scratch::new();
+    let (name, bytes) = (Hasher::digest(b"a name"), vec![3; 1000]);
+    let (spoilt, content) = (Hasher::digest(b"another"), chunk(4));
+    {
+        let cache = Cache::open(scratch.folder(), 10_000).unwrap();
+        cache.keep_named(&name, &bytes).unwrap();
+        cache.keep_named(&spoilt, &bytes).unwrap();
+        cache.keep(&content.0, &content.1).unwrap();
+        assert_eq!(read(&cache, &name), Some(vec![3; 10]));
+        assert_eq!(cache.figures().bytes, 3000);
+    }
+    let path =
+        |name: &Digest| scratch.path("chunks").join(&name.hex()[..2]).join(format!("named-{}", name.hex()));
+    let mut damaged = std::fs::read(path(&spoilt)).unwrap();
+    damaged[500] ^= 1;
+    std::fs::write(path(&spoilt), damaged).unwrap();
+    let cache = Cache::open(scratch.folder(), 10_000).unwrap();
+    assert_eq!(cache.figures().bytes, 3000);
+    assert_eq!(cache.load(&content.0, 1000), Some(content.1));
+    assert_eq!(cache.load(&spoilt, 1000), None);
+    assert!(!path(&spoilt).exists() && cache.figures().damaged == 1);
+    assert!(read(&cache, &name).is_none(), "not before it was verified");
+    assert_eq!(cache.load(&name, 1000), Some(bytes));
+    assert_eq!(read(&cache, &name), Some(vec![3; 10]));
+}
+
+#[test]
 fn what_somebody_else_removed_is_a_miss() {
     let scratch = Scratch::new();
     let cache = Cache::open(scratch.folder(), 10_000).unwrap();

@@ -1,5 +1,6 @@
 //! A registry with one layer, and a lazy snapshotter that knows it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -20,6 +21,7 @@ use testkit::registry::{Reply, Request, Standin};
 use testkit::{Invocation, Scratch, mounts, need};
 use tokio::runtime::Runtime;
 
+use super::soci;
 use crate::{Config, Lazy};
 
 /// How the registry is.
@@ -52,6 +54,8 @@ struct Shared {
     given: AtomicU64,
     /// The number of the token that is good.
     token: AtomicUsize,
+    /// What else it has, by path.
+    others: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 pub(super) struct World {
@@ -84,6 +88,8 @@ enum Form<'f> {
     Table(&'f [&'f str]),
     /// Without a table.
     Plain(Compression),
+    /// Without one, and with a SOCI index beside it.
+    Soci(soci::Index),
 }
 
 fn archive(form: &Form) -> Vec<u8> {
@@ -101,7 +107,7 @@ fn archive(form: &Form) -> Vec<u8> {
     for number in 1..=3 {
         layer = layer.file(&format!("data/big-{number}"), &big(number), 0o644);
     }
-    if let Form::Plain(_) = form {
+    if let Form::Plain(_) | Form::Soci(_) = form {
         for number in 1..=3 {
             layer = layer.file(&format!("data/huge-{number}"), &huge(number), 0o644);
         }
@@ -131,6 +137,12 @@ impl World {
         Self::open(&Form::Plain(compression), config)
     }
 
+    /// With a layer for which there is a SOCI index.
+    pub(super) fn indexed(index: soci::Index, config: Config) -> Option<Self> {
+        let config = Config { background: false, span_bytes: 1, read_seconds: 3, ..config };
+        Self::open(&Form::Soci(index), config)
+    }
+
     fn open(form: &Form, config: Config) -> Option<Self> {
         need::root().ok()?;
         need::path("/dev/fuse").ok()?;
@@ -144,10 +156,9 @@ impl World {
                 (serde_json::from_str(&printed).unwrap(), fs::read(&out).unwrap(), flags.contains(&"--zstd"))
             }
             Form::Plain(compression) => {
-                let mut encoder = Encoder::new(Vec::new(), *compression).unwrap();
-                encoder.write_all(&tar).unwrap();
-                (Labels::new(), encoder.finish().unwrap(), *compression == Compression::Zstd)
+                (Labels::new(), packed(&tar, *compression), *compression == Compression::Zstd)
             }
+            Form::Soci(index) => (Labels::new(), packed(&tar, index.compression), false),
         };
         let diff_id = digest(&tar);
         let target = if annotations.is_empty() { diff_id.clone() } else { "top".to_owned() };
@@ -155,8 +166,13 @@ impl World {
             "architecture": "amd64", "os": "linux", "rootfs": { "type": "layers", "diff_ids": [diff_id] },
         });
         let document = document.to_string().into_bytes();
+        let mut manifest = manifest(&blob, &document, &annotations, is_zstd);
+        let mut others = BTreeMap::new();
+        if let Form::Soci(index) = form {
+            others = soci::put(*index, &blob, &mut manifest);
+        }
         let shared = Arc::new(Shared {
-            manifest: manifest(&blob, &document, &annotations, is_zstd),
+            manifest,
             document,
             blob,
             behaviour: Mutex::new(Behaviour::Honest),
@@ -164,6 +180,7 @@ impl World {
             held: AtomicUsize::new(0),
             given: AtomicU64::new(0),
             token: AtomicUsize::new(1),
+            others: Mutex::new(others),
         });
         let answering = Arc::clone(&shared);
         let registry = Standin::start(move |request| answering.answer(request));
@@ -233,6 +250,11 @@ impl World {
 
     pub(super) fn blob_len(&self) -> usize {
         self.shared.blob.len()
+    }
+
+    /// What the registry has beside the image.
+    pub(super) fn others<T>(&self, look: impl FnOnce(&mut BTreeMap<String, Vec<u8>>) -> T) -> T {
+        look(&mut self.shared.others.lock().unwrap())
     }
 
     pub(super) fn expire(&self) {
@@ -352,6 +374,12 @@ impl Drop for World {
     }
 }
 
+fn packed(tar: &[u8], compression: Compression) -> Vec<u8> {
+    let mut encoder = Encoder::new(Vec::new(), compression).unwrap();
+    encoder.write_all(tar).unwrap();
+    encoder.finish().unwrap()
+}
+
 fn manifest(blob: &[u8], document: &[u8], annotations: &Labels, is_zstd: bool) -> Vec<u8> {
     let compression = if is_zstd { "zstd" } else { "gzip" };
     let layer = json!({
@@ -395,7 +423,11 @@ impl Shared {
             }
             _ => {}
         }
-        if request.path().contains("/manifests/") {
+        if let Some(other) = self.others.lock().unwrap().get(request.path()) {
+            return Reply::new(200, other.clone());
+        }
+        // It has no lists of referrers under tags.
+        if request.path().contains("/manifests/") && !request.path().contains("/manifests/sha256-") {
             return Reply::new(200, self.manifest.clone())
                 .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
                 .header("Docker-Content-Digest", &digest(&self.manifest));

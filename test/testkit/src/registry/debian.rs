@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::image::{Image, digest};
@@ -90,17 +91,35 @@ impl DockerRegistry {
     #[track_caller]
     pub fn put(&self, image: &Image, repository: &str, tag: &str) {
         for blob in image.blobs().iter().chain([&image.config()]) {
-            let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[]);
-            let place = answer.lines().find_map(|line| line.strip_prefix("Location: "));
-            let place = place.unwrap_or_else(|| panic!("no place for a blob in {answer}"));
-            let path = place.trim_start_matches(&format!("http://{}", self.address));
-            let stored = format!("{path}&digest={}", digest(blob));
-            let answer = self.send("PUT", &stored, "application/octet-stream", blob);
-            assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+            self.put_blob(repository, blob);
         }
-        let path = format!("/v2/{repository}/manifests/{tag}");
-        let answer = self.send("PUT", &path, MANIFEST, &image.manifest());
+        self.put_document(repository, tag, MANIFEST, &image.manifest());
+    }
+
+    /// Puts a blob into a repository.
+    #[track_caller]
+    pub fn put_blob(&self, repository: &str, blob: &[u8]) {
+        let answer = self.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[]);
+        let place = answer.lines().find_map(|line| line.strip_prefix("Location: "));
+        let place = place.unwrap_or_else(|| panic!("no place for a blob in {answer}"));
+        let path = place.trim_start_matches(&format!("http://{}", self.address));
+        let stored = format!("{path}&digest={}", digest(blob));
+        let answer = self.send("PUT", &stored, "application/octet-stream", blob);
         assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// Puts a manifest or an index into a repository, under a tag or its digest.
+    #[track_caller]
+    pub fn put_document(&self, repository: &str, reference: &str, kind: &str, document: &[u8]) {
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let answer = self.send("PUT", &path, kind, document);
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    }
+
+    /// The file in which it has a blob, for a test that spoils it.
+    pub fn blob_file(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        self.scratch.path("data/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
     }
 
     /// One request, with a connection of its own.

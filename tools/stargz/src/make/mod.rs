@@ -20,7 +20,7 @@ use berth_types::Digest;
 use self::contents::Contents;
 use self::order::Item;
 use self::streams::Streams;
-pub(crate) use self::table::Table;
+pub(crate) use self::table::{Table, time};
 use crate::chunk::CHUNK_LIMIT;
 use crate::position::annotation;
 use crate::{Format, LANDMARK, NO_LANDMARK};

@@ -169,7 +169,7 @@ fn text(bytes: &[u8]) -> Result<String, MakeError> {
 }
 
 /// RFC 3339; what no calendar has is left out, which means the epoch.
-fn time(Time { seconds, nanos }: Time) -> String {
+pub(crate) fn time(Time { seconds, nanos }: Time) -> String {
     let at = jiff::Timestamp::new(seconds, 0)
         .and_then(|at| at.checked_add(jiff::SignedDuration::new(0, nanos as i32)));
     at.map(|at| at.to_string()).unwrap_or_default()

@@ -5,10 +5,10 @@ use std::io::{self, BufRead, Read};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress, inflate_flags};
 
-use super::points::Notes;
+use super::points::{Notes, Point};
 
 /// What a decoder may look back at (RFC 1951).
-pub(super) const WINDOW: usize = 32 << 10;
+pub(crate) const WINDOW: usize = 32 << 10;
 /// Bytes that are decoded before they are given out.
 const ROOM: usize = 256 << 10;
 
@@ -23,7 +23,7 @@ const NAME: u8 = 8;
 const COMMENT: u8 = 16;
 
 /// A stream of members, as its plain bytes.
-pub(super) struct Inflate<R> {
+pub(crate) struct Inflate<R> {
     source: R,
     /// Bytes that were taken from the source.
     taken: u64,
@@ -48,7 +48,7 @@ enum State {
 }
 
 impl<R: BufRead> Inflate<R> {
-    pub(super) fn new(source: R, notes: Option<Notes>) -> Self {
+    pub(crate) fn new(source: R, notes: Option<Notes>) -> Self {
         Self {
             source,
             taken: 0,
@@ -83,11 +83,16 @@ impl<R: BufRead> Inflate<R> {
     }
 
     /// Where decoding can begin again.
-    pub(super) fn notes(&mut self) -> Option<Notes> {
+    pub(crate) fn notes(&mut self) -> Option<Notes> {
         self.notes.take()
     }
 
-    pub(super) fn taken(&self) -> u64 {
+    /// Where it can, as far as that is known yet.
+    pub(crate) fn noted(&self) -> &[Point] {
+        self.notes.as_ref().map_or(&[], |notes| &notes.points)
+    }
+
+    pub(crate) fn taken(&self) -> u64 {
         self.taken
     }
 

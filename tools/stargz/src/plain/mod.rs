@@ -17,7 +17,8 @@ mod record;
 mod tracked;
 
 pub use self::file::{Index, IndexError};
-pub(crate) use self::points::Points;
+pub(crate) use self::inflate::{Inflate, WINDOW};
+pub(crate) use self::points::{Notes, Point, Points};
 pub use self::record::{RecordError, Recorded, record};
 
 #[cfg(test)]

@@ -32,22 +32,40 @@ pub(crate) struct Point {
 
 impl Point {
     /// The first byte of the blob that is needed.
-    fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.taken - u64::from(self.bits > 0)
     }
 }
 
 /// Points as they are come to.
-#[derive(Debug, Default)]
-pub(super) struct Notes {
+#[derive(Debug)]
+pub(crate) struct Notes {
     pub(super) points: Vec<Point>,
+    /// Plain bytes between two of them at least.
+    spacing: u64,
+}
+
+impl Default for Notes {
+    fn default() -> Self {
+        Self::apart(SPACING)
+    }
 }
 
 impl Notes {
+    /// Those that are at least so many plain bytes apart.
+    pub(crate) fn apart(spacing: u64) -> Self {
+        Self { points: Vec::new(), spacing }
+    }
+
+    /// What was noted.
+    pub(crate) fn into_points(self) -> Vec<Point> {
+        self.points
+    }
+
     /// Notes a point, if the last one is far enough away.
     pub(super) fn note(&mut self, plain: u64, taken: u64, bits: u8, window: &[u8]) -> io::Result<()> {
         if let Some(last) = self.points.last() {
-            if plain - last.plain < SPACING {
+            if plain - last.plain < self.spacing {
                 return Ok(());
             }
             self.check(plain, taken)?;
@@ -79,7 +97,7 @@ pub(crate) struct Points {
 
 impl Points {
     /// None where they cannot be what they are said to be.
-    pub(super) fn new(compression: Compression, points: Vec<Point>, blob: u64, plain: u64) -> Option<Self> {
+    pub(crate) fn new(compression: Compression, points: Vec<Point>, blob: u64, plain: u64) -> Option<Self> {
         let all = Self { compression, points, blob, plain };
         if compression == Compression::Plain {
             return (all.points.is_empty() && blob == plain).then_some(all);
@@ -102,7 +120,7 @@ impl Points {
         self.compression
     }
 
-    pub(super) fn all(&self) -> &[Point] {
+    pub(crate) fn all(&self) -> &[Point] {
         &self.points
     }
 
