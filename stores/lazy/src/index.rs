@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use berth_archive::Hasher;
 use berth_oci::image::{Document, ImageConfig, Manifest, chain_ids, media};
 use berth_registry::{Access, Registries};
 use berth_stargz::{Layer as Index, Position, StargzError, TAIL, annotation};
@@ -16,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OnceCell;
 
 use crate::labels::Wanted;
-use crate::source::Source;
+use crate::source::{self, Source};
 
 /// By what a table is trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,22 +117,7 @@ impl Manifests {
 }
 
 async fn diff_ids_of(registries: &Registries, image: &ImageRef, config: &Descriptor) -> Result<Vec<Digest>> {
-    let mut blob = registries.repository(image, Access::Pull)?.blob(config, 0).await?;
-    let mut bytes = Vec::new();
-    while let Some(part) = blob.next().await? {
-        bytes.extend_from_slice(&part);
-        if bytes.len() as u64 > CONFIG_LIMIT {
-            return Err(Error::resource_exhausted(format!(
-                "the configuration {} is too large",
-                config.digest
-            )));
-        }
-    }
-    let mut hasher = Hasher::new(config.digest.algorithm());
-    hasher.update(&bytes);
-    if hasher.finish() != config.digest {
-        return Err(Error::data_loss(format!("the configuration {} arrived as another one", config.digest)));
-    }
+    let bytes = source::whole(registries, image, config, CONFIG_LIMIT).await?;
     let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|error| {
         Error::invalid_argument(format!("cannot read the configuration {}", config.digest)).caused_by(error)
     })?;
@@ -154,7 +138,7 @@ async fn manifest_of(registries: &Registries, image: &ImageRef, manifest: &Diges
 
 impl Trust {
     /// What a manifest says of a layer's table; none if there is none.
-    fn said(layer: &Descriptor) -> Result<Option<Self>> {
+    pub(crate) fn said(layer: &Descriptor) -> Result<Option<Self>> {
         let value = |keys: &[&str]| keys.iter().find_map(|key| layer.annotations.get(*key));
         if let Some(text) = value(&[annotation::TOC_DIGEST]) {
             return Ok(Some(Self::Document(text.parse()?)));
@@ -223,7 +207,13 @@ pub(crate) fn kept(path: &Path, trust: &Trust) -> Option<(Index, u64)> {
 }
 
 fn unfit(layer: &Digest, error: StargzError) -> Error {
-    Error::failed_precondition(format!("layer {layer} cannot be used lazily")).caused_by(error)
+    let text = format!("layer {layer} cannot be used lazily");
+    let refused = if matches!(error, StargzError::Digest { .. }) {
+        Error::data_loss(text)
+    } else {
+        Error::failed_precondition(text)
+    };
+    refused.caused_by(error)
 }
 
 impl Header {

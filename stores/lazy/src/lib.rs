@@ -12,7 +12,10 @@
 //! ranges) the snapshot is prepared like any other, and somebody unpacks the layer into it.
 //!
 //! A layer without a table is fetched whole when it comes first, while an index of it is made ([`plain`]); it counts as
-//! there once all of it has been verified, and the next time only what is read of it is fetched.
+//! there once all of it has been verified, and the next time only what is read of it is fetched. Indexes can be
+//! published for other nodes.
+//!
+//! What a container reads in its first seconds is noted ([`reads`]), and comes first when the layer is mounted again.
 //!
 //! No byte is served that has not been verified by the digest in the table, which is verified by the digest in the
 //! manifest, or in the index, which was made of verified bytes. Each chunk is fetched once however many wait for it, kept in one cache for all layers, and verified again
@@ -25,6 +28,7 @@ mod cache;
 mod config;
 mod demand;
 mod fetch;
+mod figures;
 mod filesystem;
 mod flights;
 mod index;
@@ -34,6 +38,8 @@ mod labels;
 mod layer;
 mod layers;
 mod plain;
+mod reads;
+mod referrers;
 mod snapshotter;
 mod source;
 
@@ -43,7 +49,9 @@ mod tests;
 pub use self::cache::{Cache, CacheFigures};
 pub use self::config::Config;
 pub use self::fetch::FetchError;
+pub use self::figures::{Figures, WAIT_BOUNDS};
 pub use self::keeper::{Keeper, can_outlive, keep, listen_at};
 pub use self::layer::{Layer, LayerFigures};
+pub use self::plain::{Outcome, Publication, Publicized};
 pub use self::snapshotter::{LayerStatus, Lazy, Status};
 pub use self::source::{RegistrySource, Source};

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use async_trait::async_trait;
+use berth_archive::Hasher;
 use berth_registry::{Access, Blob, Registries, Repository};
 use berth_types::{Descriptor, Digest, Error, ImageRef, Result};
 use bytes::Bytes;
@@ -37,6 +38,11 @@ impl RegistrySource {
         Ok(Self::of(registries.repository(image, Access::Pull)?, digest, size))
     }
 
+    /// Sees to it that the registry gives ranges.
+    pub(crate) async fn gives_ranges(&self) -> Result<()> {
+        self.read(0..self.size().min(1)).await.map(drop)
+    }
+
     /// The whole blob as it arrives, not verified either.
     pub(crate) async fn stream(&self) -> Result<Blob> {
         self.repository.blob(&self.blob, 0).await
@@ -64,4 +70,30 @@ impl Source for RegistrySource {
         }
         Ok(bytes)
     }
+}
+
+/// A blob of an image's repository, all of it and verified, if it has no more than so many bytes.
+pub(crate) async fn whole(
+    registries: &Registries,
+    image: &ImageRef,
+    blob: &Descriptor,
+    limit: u64,
+) -> Result<Vec<u8>> {
+    let digest = &blob.digest;
+    let mut coming = registries.repository(image, Access::Pull)?.blob(blob, 0).await?;
+    let mut bytes = Vec::new();
+    while let Some(part) = coming.next().await? {
+        bytes.extend_from_slice(&part);
+        if bytes.len() as u64 > limit {
+            let text = format!("blob {digest} is too large to be read here: it has more than {limit} bytes");
+            return Err(Error::resource_exhausted(text));
+        }
+    }
+    let mut hasher = Hasher::new(digest.algorithm());
+    hasher.update(&bytes);
+    let actual = hasher.finish();
+    if actual != *digest {
+        return Err(Error::data_loss(format!("blob {digest} arrived as {actual}")));
+    }
+    Ok(bytes)
 }

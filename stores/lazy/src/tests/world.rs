@@ -1,5 +1,6 @@
 //! A registry with one layer, and a lazy snapshotter that knows it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,13 +14,14 @@ use berth_core::{NewSnapshot, Snapshotter};
 use berth_registry::Registries;
 use berth_snapshot::overlayfs;
 use berth_sys::mount::mount_all;
-use berth_types::{Labels, Mount, Result, SnapshotKey};
+use berth_types::{Descriptor, Digest, Labels, Mount, Result, SnapshotKey};
 use serde_json::json;
 use testkit::image::{Entry, EntryKind, Layer as Archive, digest};
 use testkit::registry::{Reply, Request, Standin};
 use testkit::{Invocation, Scratch, mounts, need};
 use tokio::runtime::Runtime;
 
+use crate::plain::artifact;
 use crate::{Config, Lazy};
 
 /// How the registry is.
@@ -52,6 +54,8 @@ struct Shared {
     given: AtomicU64,
     /// The number of the token that is good.
     token: AtomicUsize,
+    /// What else it has, by path.
+    others: Mutex<BTreeMap<String, Vec<u8>>>,
 }
 
 pub(super) struct World {
@@ -124,11 +128,64 @@ impl World {
         Self::open(&Form::Table(&["--chunk", "50000"]), config)
     }
 
+    /// With a table, and a word about how the layer is used.
+    pub(super) fn set_up(config: Config) -> Option<Self> {
+        Self::open(&Form::Table(&["--chunk", "50000"]), config)
+    }
+
     /// With a layer that has no table.
     pub(super) fn without_table(compression: Compression) -> Option<Self> {
         let config =
             Config { background: false, span_bytes: 1, read_seconds: 3, plain: true, ..Config::default() };
+        Self::without_table_set_up(compression, config)
+    }
+
+    /// The same, and a word about how it is used.
+    pub(super) fn without_table_set_up(compression: Compression, config: Config) -> Option<Self> {
         Self::open(&Form::Plain(compression), config)
+    }
+
+    /// The layer's tar with a file that has another mode.
+    pub(super) fn other_tar() -> Vec<u8> {
+        let mut tar = archive(&Form::Plain(Compression::Plain));
+        let at = tar.windows(8).position(|part| part == b"0000755\0").unwrap();
+        tar[at..at + 7].copy_from_slice(b"0000777");
+        // The header's checksum, which is so much larger.
+        let checksum = at - 100 + 148;
+        let sum = std::str::from_utf8(&tar[checksum..checksum + 6]).unwrap();
+        let sum = u32::from_str_radix(sum, 8).unwrap() + 4;
+        tar[checksum..checksum + 6].copy_from_slice(format!("{sum:06o}").as_bytes());
+        tar
+    }
+
+    /// The layer's blob.
+    pub(super) fn blob(&self) -> &[u8] {
+        &self.shared.blob
+    }
+
+    /// Publishes an index of the layer beside the image, and what is read first.
+    pub(super) fn publish(&self, index: &[u8], reads: Option<&[u8]>) {
+        let Shared { manifest, blob, .. } = &*self.shared;
+        let of: Digest = digest(blob).parse().unwrap();
+        let mut blobs = vec![(artifact::blob(artifact::INDEX, &of, index), index)];
+        blobs.extend(reads.map(|reads| (artifact::blob(artifact::READS, &of, reads), reads)));
+        let subject = Descriptor::new(
+            "application/vnd.oci.image.manifest.v1+json",
+            digest(manifest).parse().unwrap(),
+            manifest.len() as u64,
+        );
+        let document = artifact::manifest(&subject, blobs.iter().map(|(blob, _)| blob.clone()).collect());
+        let document = serde_json::to_vec(&document).unwrap();
+        let list = json!({ "schemaVersion": 2, "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest(&document), "size": document.len(), "artifactType": artifact::KIND,
+        }] });
+        let mut others = self.shared.others.lock().unwrap();
+        for (blob, bytes) in blobs {
+            others.insert(format!("/v2/a/b/blobs/{}", blob.digest), bytes.to_vec());
+        }
+        others.insert(format!("/v2/a/b/referrers/{}", subject.digest), list.to_string().into_bytes());
+        others.insert(format!("/v2/a/b/manifests/{}", digest(&document)), document);
     }
 
     fn open(form: &Form, config: Config) -> Option<Self> {
@@ -164,6 +221,7 @@ impl World {
             held: AtomicUsize::new(0),
             given: AtomicU64::new(0),
             token: AtomicUsize::new(1),
+            others: Mutex::default(),
         });
         let answering = Arc::clone(&shared);
         let registry = Standin::start(move |request| answering.answer(request));
@@ -211,6 +269,19 @@ impl World {
     /// Where the index of the layer is.
     pub(super) fn index(&self) -> PathBuf {
         self.scratch.path("root/indexes").join(&digest(&self.shared.blob)["sha256:".len()..])
+    }
+
+    /// Where it is if somebody else has made it.
+    pub(super) fn published_index(&self) -> PathBuf {
+        let name = format!("published-{}", &digest(&self.shared.blob)["sha256:".len()..]);
+        self.scratch.path("root/indexes").join(name)
+    }
+
+    /// Where it is noted what was read of the layer.
+    pub(super) fn reads(&self) -> PathBuf {
+        let image = format!("{}/a/b:1", self.registry.address()).parse().unwrap();
+        let layer = digest(&self.shared.blob).parse().unwrap();
+        crate::reads::file(&self.scratch.path("root/reads"), &image, &layer)
     }
 
     pub(super) fn lazy(&self) -> &Lazy {
@@ -283,6 +354,14 @@ impl World {
         {
             labels.insert(key.to_owned(), table.clone());
         }
+        labels
+    }
+
+    /// What a daemon says of a layer that is nowhere.
+    pub(super) fn labels_of_nothing(&self) -> Labels {
+        let mut labels = self.labels();
+        let key = "containerd.io/snapshot/cri.layer-digest".to_owned();
+        labels.insert(key, format!("sha256:{}", "0".repeat(64)));
         labels
     }
 
@@ -395,7 +474,11 @@ impl Shared {
             }
             _ => {}
         }
-        if request.path().contains("/manifests/") {
+        if let Some(other) = self.others.lock().unwrap().get(request.path()) {
+            return Reply::new(200, other.clone());
+        }
+        // It has no lists of referrers under tags.
+        if request.path().contains("/manifests/") && !request.path().contains("/manifests/sha256-") {
             return Reply::new(200, self.manifest.clone())
                 .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
                 .header("Docker-Content-Digest", &digest(&self.manifest));
