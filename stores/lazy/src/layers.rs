@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use berth_fuse::Device;
 use berth_registry::Registries;
-use berth_stargz::Index;
 use berth_types::{Digest, Error, ImageRef, Result, SnapshotKey};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -26,7 +25,7 @@ use crate::keeper::Keeper;
 use crate::keyed::Keyed;
 use crate::labels::Wanted;
 use crate::layer::Layer;
-use crate::plain::{self, Found, Published};
+use crate::plain::{self, Confirming, Found, Published};
 use crate::reads::{self, Learner};
 use crate::source::{RegistrySource, Source};
 
@@ -224,7 +223,7 @@ impl Layers {
         };
         if let Some(index) = kept {
             let source = RegistrySource::known(&self.registries, image, digest, index.size).ok()?;
-            return Some(published(digest, index, source, image));
+            return Some(plain::published(digest, index, source, image));
         }
         let finding = async {
             let Some(found) = self.published.find(&self.registries, wanted, &path).await? else {
@@ -241,7 +240,7 @@ impl Layers {
                 }
             }
             tracing::info!(layer = %digest, %image, "a layer without a table has a published index");
-            Ok(Some(published(digest, index, source, image)))
+            Ok(Some(plain::published(digest, index, source, image)))
         };
         match tokio::time::timeout(self.config.deadline(), finding).await {
             Ok(Ok(found)) => found,
@@ -443,68 +442,6 @@ impl Layers {
 
     fn mounts(&self) -> MutexGuard<'_, HashMap<PathBuf, Mount>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A layer by an index that was published in an image's repository.
-fn published(digest: &Digest, index: Index, source: RegistrySource, image: &ImageRef) -> Layer {
-    let layer = Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id);
-    layer.published_in(image.clone())
-}
-
-/// What is needed to find out whether a published index is true.
-struct Confirming {
-    registries: Registries,
-    image: ImageRef,
-    own: PathBuf,
-    published: PathBuf,
-    /// Where the layer is mounted, and who keeps the mount.
-    point: PathBuf,
-    keeper: Option<Arc<Mutex<Keeper>>>,
-}
-
-impl Confirming {
-    /// Tries until it is known.
-    async fn run(&self, layer: &Layer, fetcher: &Fetcher, turns: &Semaphore) {
-        loop {
-            let Ok(turn) = turns.acquire().await else { return };
-            // Another mount of it may have been quicker.
-            if layer.unconfirmed().is_none() || layer.is_condemned() {
-                break;
-            }
-            match plain::confirm(&self.registries, &self.image, layer, &fetcher.cache, &self.own).await {
-                Ok(()) if layer.is_condemned() => {
-                    fetcher.counters.wrong();
-                    break;
-                }
-                Ok(()) => {
-                    let bytes = layer.source().size();
-                    layer.count_fetched(bytes);
-                    fetcher.counters.fetched(Reason::Whole, bytes);
-                    tracing::info!(layer = %layer.digest(), "a published index is confirmed");
-                    break;
-                }
-                Err(error) => {
-                    fetcher.counters.failed(&error);
-                    tracing::info!(layer = %layer.digest(), error = error.chain(), "confirming an index rests");
-                }
-            }
-            drop(turn);
-            tokio::time::sleep(REST).await;
-        }
-        // The next process has another index, by which the kernel's numbers of files mean others.
-        if layer.is_condemned()
-            && let Some(keeper) = self.keeper.clone()
-        {
-            let point = self.point.clone();
-            let forgetting = tokio::task::spawn_blocking(move || {
-                keeper.lock().unwrap_or_else(PoisonError::into_inner).forget(&point)
-            });
-            if let Ok(Err(error)) = forgetting.await {
-                tracing::warn!(point = %self.point.display(), %error, "the keeper keeps a mount of lies");
-            }
-        }
-        drop(fs::remove_file(&self.published));
     }
 }
 

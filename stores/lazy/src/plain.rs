@@ -28,9 +28,9 @@ use berth_types::{Digest, Error, Result};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-pub(crate) use self::confirm::confirm;
+pub(crate) use self::confirm::Confirming;
 pub use self::publish::{Outcome, Publication, Publicized};
-pub(crate) use self::published::{Found, Published};
+pub(crate) use self::published::{Found, Published, published};
 use crate::cache::Cache;
 use crate::source::{RegistrySource, Source as _};
 

@@ -7,8 +7,9 @@ use berth_types::{Descriptor, Digest, Error, Result};
 /// Artifacts of one kind that are looked at for one image.
 const LOOKED_AT: usize = 8;
 
-/// The manifests of the artifacts of a type that refer to a manifest, in the registry's order. Each is verified by its
-/// digest and does say that it refers to that; what is wrong with one is no reason not to look at the others.
+/// The manifests of the artifacts of a type that refer to a manifest, those first that are listed last, for lists grow at
+/// their ends. Each is verified by its digest and does say that it refers to that; what is wrong with one is no reason
+/// not to look at the others.
 pub(crate) async fn artifacts(
     repository: &Repository,
     subject: &Digest,
@@ -16,7 +17,7 @@ pub(crate) async fn artifacts(
 ) -> Result<Vec<Manifest>> {
     let listed = repository.referrers(subject, Some(kind)).await?;
     let mut found = Vec::new();
-    for descriptor in listed.iter().take(LOOKED_AT) {
+    for descriptor in listed.iter().rev().take(LOOKED_AT) {
         match artifact(repository, subject, descriptor).await {
             Ok(manifest) => found.push(manifest),
             Err(error) => {

@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use berth_oci::image::Manifest;
 use berth_registry::{Access, Registries};
 use berth_stargz::Index;
-use berth_types::{Digest, Error, Result};
+use berth_types::{Digest, Error, ImageRef, Result};
 use tokio::sync::OnceCell;
 
 use super::artifact;
 use crate::labels::Wanted;
+use crate::layer::Layer;
+use crate::source::RegistrySource;
 use crate::{reads, referrers, source};
 
 /// Bytes of one index, and of a list of reads.
@@ -58,7 +60,8 @@ impl Published {
             let repository = registries.repository(image, Access::Pull)?;
             referrers::artifacts(&repository, manifest, artifact::KIND).await
         };
-        for artifact in asked.get_or_try_init(asking).await? {
+        let artifacts = asked.get_or_try_init(asking).await?;
+        for artifact in artifacts {
             let Some(blob) = artifact::about(artifact, artifact::INDEX, layer) else { continue };
             let file = source::whole(registries, image, blob, INDEX_LIMIT).await?;
             let index = match kept(file, layer, path).await {
@@ -68,7 +71,9 @@ impl Published {
                     continue;
                 }
             };
-            let reads = match artifact::about(artifact, artifact::READS, layer) {
+            // Whoever publishes again may know more.
+            let known = artifacts.iter().find_map(|other| artifact::about(other, artifact::READS, layer));
+            let reads = match known {
                 Some(blob) => source::whole(registries, image, blob, reads::LIMIT).await.ok(),
                 None => None,
             };
@@ -81,6 +86,12 @@ impl Published {
     pub(crate) fn forget(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// A layer by an index that was published in an image's repository.
+pub(crate) fn published(digest: &Digest, index: Index, source: RegistrySource, image: &ImageRef) -> Layer {
+    let layer = Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id);
+    layer.published_in(image.clone())
 }
 
 async fn kept(file: Vec<u8>, layer: &Digest, path: &Path) -> Result<Index> {
