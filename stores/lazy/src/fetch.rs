@@ -23,6 +23,9 @@ const UNIT: u64 = 1 << 20;
 /// Parts of a layer that are fetched at once before anybody reads them.
 const AT_ONCE: usize = 8;
 
+/// Bytes that are fetched with each.
+const LITTLE: u64 = 64 << 10;
+
 /// How often a range is asked for whose bytes turn out wrong.
 const TRIES: u32 = 2;
 
@@ -162,7 +165,7 @@ impl Fetcher {
                 Turn::Others(_) => Ok(()),
                 Turn::Own(flight) => {
                     let awaited = flight.awaited();
-                    self.span(layer, at, flight, (self.span, Reason::Ahead)).await;
+                    self.span(layer, at, flight, (LITTLE, Reason::Ahead)).await;
                     awaited.landed().await.map(drop)
                 }
             }

@@ -32,6 +32,7 @@ pub(crate) use self::confirm::Confirming;
 pub use self::publish::{Outcome, Publication, Publicized};
 pub(crate) use self::published::{Found, Published, published};
 use crate::cache::Cache;
+use crate::demand::Demand;
 use crate::source::{RegistrySource, Source as _};
 
 /// Parts of a blob between the network and the decoder.
@@ -92,7 +93,7 @@ pub(crate) async fn fetch(
         }
         Ok(())
     };
-    let Recorded { index, file } = recorded(source, layer, keeping).await?;
+    let Recorded { index, file } = recorded((source, None), layer, keeping).await?;
     let to = path.to_owned();
     let written = tokio::task::spawn_blocking(move || keep(&file, &to));
     if let Ok(Err(error)) = written.await {
@@ -109,9 +110,9 @@ fn keep(file: &[u8], path: &Path) -> io::Result<()> {
 }
 
 /// Fetches a layer, gives what it holds to `keep`, and makes its index. What was given is the layer's only if there is
-/// no error.
+/// no error. With somebody else's demand it pauses while anybody waits.
 async fn recorded(
-    source: &RegistrySource,
+    (source, demand): (&RegistrySource, Option<&Demand>),
     layer: &Digest,
     keep: impl FnMut(&Digest, &[u8]) -> io::Result<()> + Send + 'static,
 ) -> std::result::Result<Recorded, Refused> {
@@ -120,7 +121,7 @@ async fn recorded(
         let (layer, size) = (layer.clone(), source.size());
         tokio::task::spawn_blocking(move || record(Coming::new(coming), &layer, size, keep))
     };
-    let (fed, recorded) = futures::join!(feed(source, parts), recording);
+    let (fed, recorded) = futures::join!(feed(source, demand, parts), recording);
     let recorded =
         recorded.map_err(|error| Error::internal("reading a layer ended early").caused_by(error))?;
     let unfit = |error: RecordError, for_good: bool| {
@@ -144,10 +145,18 @@ async fn recorded(
 }
 
 /// Gives the blob's bytes to the decoder, and answers what they hash to and how many they are; none if it wants no more.
-async fn feed(source: &RegistrySource, parts: mpsc::Sender<Bytes>) -> Result<Option<(Digest, u64)>> {
+async fn feed(
+    source: &RegistrySource,
+    demand: Option<&Demand>,
+    parts: mpsc::Sender<Bytes>,
+) -> Result<Option<(Digest, u64)>> {
     let mut blob = source.stream().await?;
     let (mut hasher, mut size) = (Hasher::default(), 0);
-    while let Some(part) = blob.next().await? {
+    loop {
+        if let Some(demand) = demand {
+            demand.calm().await;
+        }
+        let Some(part) = blob.next().await? else { break };
         hasher.update(&part);
         size += part.len() as u64;
         if parts.send(part).await.is_err() {

@@ -10,7 +10,6 @@ use berth_stargz::Recorded;
 use berth_types::{Digest, Error, ImageRef, Result};
 use tokio::sync::Semaphore;
 
-use crate::cache::Cache;
 use crate::fetch::Fetcher;
 use crate::figures::Reason;
 use crate::keeper::Keeper;
@@ -40,7 +39,7 @@ impl Confirming {
             if layer.unconfirmed().is_none() || layer.is_condemned() {
                 break;
             }
-            match confirm(&self.registries, &self.image, layer, &fetcher.cache, &self.own).await {
+            match confirm(&self.registries, &self.image, layer, fetcher, &self.own).await {
                 Ok(()) if layer.is_condemned() => {
                     fetcher.counters.wrong();
                     break;
@@ -83,12 +82,12 @@ async fn confirm(
     registries: &Registries,
     image: &ImageRef,
     layer: &Layer,
-    cache: &Arc<Cache>,
+    fetcher: &Fetcher,
     own: &Path,
 ) -> Result<()> {
     // What the published index says of the size may be a lie too.
     let source = RegistrySource::open(registries, image, layer.digest()).await?;
-    let cache = Arc::clone(cache);
+    let cache = Arc::clone(&fetcher.cache);
     let keeping = move |digest: &Digest, bytes: &[u8]| {
         // Nobody has asked for it yet.
         if !cache.has(digest)
@@ -99,7 +98,7 @@ async fn confirm(
         }
         Ok(())
     };
-    let why = match super::recorded(&source, layer.digest(), keeping).await {
+    let why = match super::recorded((&source, Some(&*fetcher.demand)), layer.digest(), keeping).await {
         Ok(Recorded { index, file }) => {
             if index.layer.is_same(layer.index()) && Some(&index.diff_id) == layer.diff_id() {
                 super::keep(&file, own).map_err(|error| Error::io("cannot keep an index", error))?;

@@ -118,7 +118,7 @@ impl Publication<'_> {
             return Ok((Outcome::Found, Some(file)));
         }
         let source = RegistrySource::known(self.registries, self.image, &layer.digest, layer.size)?;
-        match super::recorded(&source, &layer.digest, |_, _| Ok(())).await {
+        match super::recorded((&source, None), &layer.digest, |_, _| Ok(())).await {
             Ok(recorded) => Ok((Outcome::Made, Some(recorded.file))),
             Err(refused) if refused.for_good => Ok((Outcome::Unfit(refused.error.chain()), None)),
             Err(refused) => Err(refused.error),
