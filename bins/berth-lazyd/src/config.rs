@@ -27,6 +27,16 @@ pub(crate) struct Config {
     pub(crate) lazy: berth_lazy::Config,
     /// How registries are reached.
     pub(crate) registry: Registry,
+    /// Figures for Prometheus.
+    pub(crate) metrics: Metrics,
+}
+
+/// `[metrics]`, as berthd has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// HOST:PORT; empty means that nothing is served.
+    pub(crate) address: String,
 }
 
 /// `[registry]`.
@@ -46,6 +56,7 @@ impl Default for Config {
             address: "/run/berth-lazyd/lazyd.sock".into(),
             lazy: berth_lazy::Config::default(),
             registry: Registry::default(),
+            metrics: Metrics::default(),
         }
     }
 }

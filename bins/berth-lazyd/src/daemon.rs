@@ -11,6 +11,7 @@ use berth_snapshot::overlayfs;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
+use crate::figures::{self, Source};
 use crate::keeper;
 use crate::status::Status;
 
@@ -19,6 +20,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let catch = |kind| signal(kind).context("cannot catch signals");
     let (mut terminate, mut interrupt) = (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let mut user = catch(SignalKind::user_defined1())?;
+    let metrics = figures::listen(&config.metrics.address).await?;
     let settings = overlayfs::Config { upperdir_label: true, ..overlayfs::Config::default() };
     let overlayfs = overlayfs::open(&config.root, settings).context("cannot open the snapshots")?;
     let registries = Registries::new(config.registry.client());
@@ -31,9 +33,19 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     tracing::info!(address = %config.address.display(), "serving");
     let status = Status::listen(&config.address)?;
     let snapshotter: Arc<dyn Snapshotter> = lazy.clone();
-    let stop = async move {
+    let figures = async {
+        match metrics {
+            Some(listener) => {
+                berth_metrics::serve(listener, Source(lazy.clone()), std::future::pending()).await;
+            }
+            None => std::future::pending().await,
+        }
+    };
+    let stop = async {
+        tokio::pin!(figures);
         loop {
             tokio::select! {
+                () = &mut figures => {}
                 _ = terminate.recv() => return,
                 _ = interrupt.recv() => return,
                 _ = user.recv() => report(&lazy),

@@ -6,6 +6,7 @@
 
 mod config;
 mod daemon;
+mod figures;
 mod keeper;
 mod status;
 

@@ -17,8 +17,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::page;
-use crate::source::Source;
+use crate::source::Pages;
+use crate::{page, process};
 
 const PATH: &str = "/v1/metrics";
 /// Connections at one time; more wait.
@@ -30,8 +30,8 @@ const LIFE: Duration = Duration::from_secs(600);
 /// The pause after a connection could not be taken, as when descriptors ran out.
 const BREATH: Duration = Duration::from_millis(100);
 
-/// Serves figures on `listener` until `stop` resolves.
-pub async fn serve(listener: TcpListener, source: Source, stop: impl Future<Output = ()> + Send) {
+/// Serves figures on `listener`, and those of this process with them, until `stop` resolves.
+pub async fn serve(listener: TcpListener, source: impl Pages, stop: impl Future<Output = ()> + Send) {
     let source = Arc::new(source);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
@@ -63,10 +63,10 @@ pub async fn serve(listener: TcpListener, source: Source, stop: impl Future<Outp
     connections.shutdown().await;
 }
 
-async fn converse(stream: TcpStream, source: Arc<Source>) {
+async fn converse(stream: TcpStream, source: Arc<impl Pages>) {
     let service = service_fn(move |request| {
         let source = source.clone();
-        async move { Ok::<_, Infallible>(answer(&request, &source).await) }
+        async move { Ok::<_, Infallible>(answer(&request, &*source).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -78,7 +78,7 @@ async fn converse(stream: TcpStream, source: Arc<Source>) {
     }
 }
 
-async fn answer(request: &Request<Incoming>, source: &Source) -> Response<Full<Bytes>> {
+async fn answer(request: &Request<Incoming>, source: &impl Pages) -> Response<Full<Bytes>> {
     if request.uri().path() != PATH {
         return plain(StatusCode::NOT_FOUND, format!("nothing here: the figures are at {PATH}\n"));
     }
@@ -87,7 +87,9 @@ async fn answer(request: &Request<Incoming>, source: &Source) -> Response<Full<B
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let mut figures = plain(StatusCode::OK, source.page().await);
+    let mut page = source.page().await;
+    process::collect(&mut page);
+    let mut figures = plain(StatusCode::OK, page.render());
     figures.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(page::CONTENT_TYPE));
     figures
 }

@@ -9,6 +9,8 @@
 //! Names, units and labels are containerd's, so that its dashboards go on; every figure is a gauge or a counter as
 //! there. A page is made when it is asked for, out of one question to every shim; nothing is kept between two.
 //! It never serves anything but figures: no profiles, no commands.
+//!
+//! `berthd` serves its [`Source`]; `berth-lazyd` has [`Pages`] of its own.
 
 mod cgroup;
 mod http;
@@ -17,4 +19,5 @@ mod process;
 mod source;
 
 pub use http::serve;
-pub use source::{Build, Source};
+pub use page::{Histogram, Kind, Labels, Page};
+pub use source::{Build, Pages, Source};

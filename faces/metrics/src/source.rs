@@ -10,7 +10,12 @@ use futures::future::join_all;
 
 use crate::cgroup::{self, Task};
 use crate::page::{Kind, Page};
-use crate::process;
+
+/// Who makes pages of figures. Those of the process itself ([`serve`](crate::serve)) need not be among them.
+pub trait Pages: Send + Sync + 'static {
+    /// The figures as they are now.
+    fn page(&self) -> impl Future<Output = Page> + Send;
+}
 
 /// What the page says the daemon is.
 #[derive(Clone, Debug)]
@@ -31,20 +36,21 @@ pub struct Source {
     pub containers: bool,
 }
 
-impl Source {
-    /// The figures as they are now. A namespace that cannot be asked is left out, and said in the log.
-    pub(crate) async fn page(&self) -> String {
+impl Pages for Source {
+    /// A namespace that cannot be asked is left out, and said in the log.
+    async fn page(&self) -> Page {
         let mut page = Page::default();
         let Build { version, revision } = &self.build;
         let labels = [("revision", *revision), ("version", version)];
         page.add("containerd_build_info_total", Kind::Counter, "The version of the daemon.", &labels, 1.0);
-        process::collect(&mut page);
         if self.containers {
             self.collect_tasks(&mut page).await;
         }
-        page.render()
+        page
     }
+}
 
+impl Source {
     async fn collect_tasks(&self, page: &mut Page) {
         let namespaces = match self.catalog.namespaces().list().await {
             Ok(namespaces) => namespaces,

@@ -7,16 +7,24 @@ use std::time::Duration;
 use berth_stargz::{ChunkError, Stored};
 use berth_types::Digest;
 use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::demand::Demand;
+use crate::figures::{Counters, Reason};
 use crate::flights::{Flight, Flights, Turn};
 use crate::layer::Layer;
 
 /// What may be in memory at once of all that is fetched, in units of [`UNIT`] bytes.
 const ROOM: u32 = 128;
 const UNIT: u64 = 1 << 20;
+
+/// Parts of a layer that are fetched at once before anybody reads them.
+const AT_ONCE: usize = 8;
+
+/// Bytes that are fetched with each.
+const LITTLE: u64 = 64 << 10;
 
 /// How often a range is asked for whose bytes turn out wrong.
 const TRIES: u32 = 2;
@@ -62,6 +70,7 @@ pub enum FetchError {
 pub(crate) struct Fetcher {
     pub(crate) cache: Arc<Cache>,
     pub(crate) demand: Arc<Demand>,
+    pub(crate) counters: Arc<Counters>,
     flights: Flights,
     room: Arc<Semaphore>,
     deadline: Duration,
@@ -80,6 +89,7 @@ impl Fetcher {
         Self {
             cache,
             demand: Arc::default(),
+            counters: Arc::default(),
             flights: Flights::default(),
             room: Arc::new(Semaphore::new(ROOM as usize)),
             deadline,
@@ -105,7 +115,7 @@ impl Fetcher {
                 }
                 let awaited = flight.awaited();
                 let span = layer.course().span(stored.range.start, self.span);
-                self.span(layer, at, flight, span).await;
+                self.span(layer, at, flight, (span, Reason::Demand)).await;
                 awaited.landed().await
             }
         }
@@ -136,11 +146,31 @@ impl Fetcher {
             if let Turn::Own(flight) = self.flights.take(&stored.digest) {
                 let awaited = flight.awaited();
                 let span = span.min(up_to - stored.range.start);
-                self.span(layer, at, flight, span).await;
+                self.span(layer, at, flight, (span, Reason::Ahead)).await;
                 awaited.landed().await?;
             }
         }
         Ok(())
+    }
+
+    /// Fetches what is missing of some chunks, several at a time; each is a place in the order of the blob. Stops at the
+    /// first failure, and where it would cost others their chunks.
+    pub(crate) async fn first(&self, layer: &Arc<Layer>, places: Vec<usize>) -> Result<(), Arc<FetchError>> {
+        let missing = places.into_iter().map(|at| async move {
+            let Some((_, stored)) = layer.stored(at) else { return Ok(()) };
+            if self.cache.has(&stored.digest) || self.cache.is_crowded() {
+                return Ok(());
+            }
+            match self.flights.take(&stored.digest) {
+                Turn::Others(_) => Ok(()),
+                Turn::Own(flight) => {
+                    let awaited = flight.awaited();
+                    self.span(layer, at, flight, (LITTLE, Reason::Ahead)).await;
+                    awaited.landed().await.map(drop)
+                }
+            }
+        });
+        futures::stream::iter(missing).buffer_unordered(AT_ONCE).try_collect().await
     }
 
     async fn load(&self, digest: &Digest, size: u64) -> Option<Bytes> {
@@ -152,15 +182,16 @@ impl Fetcher {
     }
 
     /// Fetches a chunk and those behind it, and lands every flight.
-    async fn span(&self, layer: &Arc<Layer>, at: usize, first: Flight, span: u64) {
+    async fn span(&self, layer: &Arc<Layer>, at: usize, first: Flight, (span, reason): (u64, Reason)) {
         let seats = self.seats(layer, at, first, span);
         let start = seats.first().map_or(0, |seat| seat.stored.range.start);
         let end = seats.iter().map(|seat| seat.stored.range.end).max().unwrap_or(start);
         let range = start..end;
-        let bringing = self.bring(layer, range.clone(), seats);
+        let bringing = self.bring(layer, range.clone(), seats, reason);
         if tokio::time::timeout(self.deadline, bringing).await.is_err() {
             // Those who wait learn only that it was given up, for the flights went with what was waited for.
             let late = FetchError::Late { layer: layer.digest().clone(), range, limit: self.deadline };
+            self.counters.late();
             tracing::warn!(error = %late, "a read fails");
         }
     }
@@ -187,7 +218,7 @@ impl Fetcher {
         seats
     }
 
-    async fn bring(&self, layer: &Arc<Layer>, range: Range<u64>, mut seats: Vec<Seat>) {
+    async fn bring(&self, layer: &Arc<Layer>, range: Range<u64>, mut seats: Vec<Seat>, reason: Reason) {
         let bytes = (range.end - range.start) + seats.iter().map(|seat| seat.size).sum::<u64>();
         let units = bytes.div_ceil(UNIT).clamp(1, u64::from(ROOM)) as u32;
         let Ok(_room) = self.room.acquire_many(units).await else { return };
@@ -195,6 +226,7 @@ impl Fetcher {
             let blob = match layer.source().read(range.clone()).await {
                 Ok(blob) => blob,
                 Err(source) => {
+                    self.counters.failed(&source);
                     let digest = layer.digest().clone();
                     let error = Arc::new(FetchError::Unreachable { layer: digest, range, source });
                     tracing::warn!(error = chain(&*error), "a read fails");
@@ -202,6 +234,7 @@ impl Fetcher {
                 }
             };
             layer.count_fetched(blob.len() as u64);
+            self.counters.fetched(reason, blob.len() as u64);
             seats = self.land(layer, range.start, blob, seats, tries == TRIES).await;
             if seats.is_empty() {
                 return;
@@ -219,6 +252,7 @@ impl Fetcher {
         last: bool,
     ) -> Vec<Seat> {
         let (cache, layer) = (Arc::clone(&self.cache), Arc::clone(layer));
+        let counters = Arc::clone(&self.counters);
         let landing = move || {
             let mut rest = Vec::new();
             // Seats are in the order of the blob, so those that share a stream have it decoded once.
@@ -238,11 +272,15 @@ impl Fetcher {
                         seat.flight.land(Ok(bytes.into()));
                     }
                     Err(source) if last => {
+                        counters.wrong();
                         let error = FetchError::Wrong { layer: layer.digest().clone(), source };
                         tracing::warn!(error = chain(&error), "a read fails");
                         seat.flight.land(Err(Arc::new(error)));
                     }
-                    Err(_) => rest.push(seat),
+                    Err(_) => {
+                        counters.wrong();
+                        rest.push(seat);
+                    }
                 }
             }
             rest

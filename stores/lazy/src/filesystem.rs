@@ -1,6 +1,7 @@
 //! A layer as the kernel sees it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use berth_fuse::{Attributes, Filesystem, Kind, Listed, ROOT, Reading, Statistics, Time};
 use berth_stargz::{self as stargz, Chunk, Node, NodeId};
@@ -10,6 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::fetch::{FetchError, Fetcher};
 use crate::layer::{Layer, Served};
+use crate::reads::Learner;
 
 /// Bytes of one read at most: more than what is agreed on with the kernel is a mistake.
 const LONGEST: usize = 1 << 20;
@@ -18,7 +20,9 @@ const LONGEST: usize = 1 << 20;
 pub(crate) struct Mounted {
     shared: Arc<Shared>,
     runtime: Handle,
-    /// Reads that wait. They end with the mount.
+    /// Notes what is read first.
+    learner: Option<Arc<Learner>>,
+    /// Reads that wait, and what is learnt. They end with the mount.
     waiting: Mutex<JoinSet<()>>,
 }
 
@@ -39,8 +43,29 @@ struct Part {
 }
 
 impl Mounted {
-    pub(crate) fn new(layer: Arc<Layer>, fetcher: Fetcher, runtime: Handle) -> Self {
-        Self { shared: Arc::new(Shared { layer, fetcher }), runtime, waiting: Mutex::default() }
+    pub(crate) fn new(
+        layer: Arc<Layer>,
+        fetcher: Fetcher,
+        runtime: Handle,
+        learner: Option<Arc<Learner>>,
+    ) -> Self {
+        let shared = Arc::new(Shared { layer, fetcher });
+        Self { shared, runtime, learner, waiting: Mutex::default() }
+    }
+
+    /// Does something that takes time, for as long as this is mounted.
+    fn later(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        while waiting.try_join_next().is_some() {}
+        waiting.spawn_on(work, &self.runtime);
+    }
+
+    fn learn(&self, parts: &[Part]) {
+        if let Some(learner) = &self.learner
+            && learner.note(parts.iter().map(|part| part.chunk))
+        {
+            self.later(Arc::clone(learner).learn(Arc::clone(&self.shared.layer)));
+        }
     }
 
     fn node(&self, number: u64) -> Result<&Node, Errno> {
@@ -112,32 +137,36 @@ impl Filesystem for Mounted {
 
     fn read(&self, reading: Reading) {
         let (number, offset, size) = (reading.node(), reading.offset(), reading.size());
+        if self.shared.layer.is_condemned() {
+            self.shared.layer.count(Served::Failure);
+            return reading.refuse(Errno::IO);
+        }
         let parts = match self.node(number).and_then(|node| self.shared.parts(node, offset, size)) {
             Ok(parts) => parts,
             Err(error) => return reading.refuse(error),
         };
+        self.learn(&parts);
         let mut buffer = vec![0; parts.last().map_or(0, |part| part.to.end)];
         if self.shared.at_once(&parts, &mut buffer) {
             self.shared.layer.count(Served::Hit);
+            self.shared.fetcher.counters.hit();
             return reading.answer(&buffer);
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, begun) = (Arc::clone(&self.shared), Instant::now());
         let later = async move {
             match shared.later(&parts, &mut buffer).await {
                 Ok(()) => {
-                    shared.layer.count(Served::Miss);
+                    shared.count(Served::Miss, begun);
                     reading.answer(&buffer);
                 }
                 Err(error) => {
-                    shared.layer.count(Served::Failure);
+                    shared.count(Served::Failure, begun);
                     tracing::debug!(layer = %shared.layer.digest(), %error, "a read is answered with EIO");
                     reading.refuse(Errno::IO);
                 }
             }
         };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while waiting.try_join_next().is_some() {}
-        waiting.spawn_on(later, &self.runtime);
+        self.later(later);
     }
 
     fn statistics(&self) -> Statistics {
@@ -180,6 +209,12 @@ impl Shared {
         let Chunk { size, stored, .. } = &self.layer.index().all_chunks()[part.chunk];
         let Some(stored) = stored else { return true };
         self.fetcher.cache.read((&stored.digest, *size), part.from as u64, &mut buffer[part.to.clone()])
+    }
+
+    /// Notes what became of a read that came at `begun` and was not answered at once.
+    fn count(&self, served: Served, begun: Instant) {
+        self.layer.count(served);
+        self.fetcher.counters.answered(served, begun.elapsed());
     }
 
     async fn later(&self, parts: &[Part], buffer: &mut [u8]) -> Result<(), Arc<FetchError>> {

@@ -177,7 +177,7 @@ pub(crate) async fn manifest_of(
 
 impl Trust {
     /// What a manifest says of a layer's table; none if there is none.
-    fn said(layer: &Descriptor) -> Result<Option<Self>> {
+    pub(crate) fn said(layer: &Descriptor) -> Result<Option<Self>> {
         let value = |keys: &[&str]| keys.iter().find_map(|key| layer.annotations.get(*key));
         if let Some(text) = value(&[annotation::TOC_DIGEST]) {
             return Ok(Some(Self::Document(text.parse()?)));
@@ -246,7 +246,13 @@ pub(crate) fn kept(path: &Path, trust: &Trust) -> Option<(Index, u64)> {
 }
 
 fn unfit(layer: &Digest, error: StargzError) -> Error {
-    Error::failed_precondition(format!("layer {layer} cannot be used lazily")).caused_by(error)
+    let text = format!("layer {layer} cannot be used lazily");
+    let refused = if matches!(error, StargzError::Digest { .. }) {
+        Error::data_loss(text)
+    } else {
+        Error::failed_precondition(text)
+    };
+    refused.caused_by(error)
 }
 
 impl Header {

@@ -1,10 +1,10 @@
 //! One layer: its table, where its bytes are, and what became of them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use berth_stargz::{Layer as Index, Prefetch, Stored};
-use berth_types::Digest;
+use berth_types::{Digest, ImageRef};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
@@ -31,6 +31,11 @@ pub struct Layer {
     source: Arc<dyn Source>,
     /// The digest of the tar in it, where that is known.
     diff_id: Option<Digest>,
+    /// In whose repository an index of it was published that nobody has confirmed.
+    published: Option<ImageRef>,
+    confirmed: AtomicBool,
+    /// Whether its index has turned out to be a lie.
+    condemned: AtomicBool,
     /// The chunks that are in the blob, in its order.
     order: Vec<u32>,
     /// Where each chunk is in that order; holes are nowhere.
@@ -68,6 +73,9 @@ impl Layer {
             index,
             source,
             diff_id: None,
+            published: None,
+            confirmed: AtomicBool::new(false),
+            condemned: AtomicBool::new(false),
             order,
             places,
             course: Course::default(),
@@ -82,6 +90,32 @@ impl Layer {
     pub(crate) fn holding(mut self, diff_id: Digest) -> Self {
         self.diff_id = Some(diff_id);
         self
+    }
+
+    /// The same, by an index that was published in an image's repository.
+    pub(crate) fn published_in(mut self, image: ImageRef) -> Self {
+        self.published = Some(image);
+        self
+    }
+
+    /// In whose repository its index was published, as long as nobody has confirmed it.
+    pub(crate) fn unconfirmed(&self) -> Option<&ImageRef> {
+        self.published.as_ref().filter(|_| !self.confirmed.load(Ordering::Acquire))
+    }
+
+    /// Its index is as good as one that was made here.
+    pub(crate) fn confirm(&self) {
+        self.confirmed.store(true, Ordering::Release);
+    }
+
+    /// Its index is a lie.
+    pub(crate) fn condemn(&self) {
+        self.condemned.store(true, Ordering::Release);
+    }
+
+    /// Whether its index is a lie, so that nothing of it may be served.
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.load(Ordering::Acquire)
     }
 
     /// The digest of the tar in it, where that is known.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use berth_fuse::Device;
 use berth_registry::Registries;
-use berth_types::{Digest, Error, Result, SnapshotKey};
+use berth_types::{Digest, Error, ImageRef, Result, SnapshotKey};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
@@ -18,13 +18,15 @@ use tokio::task::AbortHandle;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::fetch::Fetcher;
+use crate::figures::Reason;
 use crate::filesystem::Mounted;
 use crate::index::{self, Manifests, Trust};
 use crate::keeper::Keeper;
 use crate::keyed::Keyed;
 use crate::labels::Wanted;
 use crate::layer::Layer;
-use crate::plain;
+use crate::plain::{self, Confirming, Found, Published};
+use crate::reads::{self, Learner};
 use crate::soci;
 use crate::source::{RegistrySource, Source};
 
@@ -52,9 +54,13 @@ pub(crate) struct Layers {
     recorders: Semaphore,
     unfit: Mutex<HashSet<Digest>>,
     manifests: Manifests,
+    /// Indexes that others have published.
+    published: Published,
+    /// Lists of what is read first.
+    reads: PathBuf,
     /// Who looks for a table, one at a time each.
     finders: Keyed<Identity>,
-    keeper: Option<Mutex<Keeper>>,
+    keeper: Option<Arc<Mutex<Keeper>>>,
     /// Mounts of an earlier process that nobody serves yet.
     orphans: Mutex<HashMap<PathBuf, OwnedFd>>,
     mounts: Mutex<HashMap<PathBuf, Mount>>,
@@ -88,13 +94,12 @@ impl Layers {
             .mode(0o700)
             .create(&tables)
             .map_err(|error| Error::io(format!("cannot make {}", tables.display()), error))?;
-        let indexes = root.join("indexes");
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&indexes)
-            .and_then(|()| plain::trim(&indexes))
-            .map_err(|error| Error::io(format!("cannot open {}", indexes.display()), error))?;
+        let (indexes, reads) = (root.join("indexes"), reads::folder(root));
+        for (folder, trim) in [(&indexes, plain::trim as fn(&Path) -> _), (&reads, reads::trim)] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+            made.and_then(|()| trim(folder))
+                .map_err(|error| Error::io(format!("cannot open {}", folder.display()), error))?;
+        }
         let orphans = keeper.as_ref().map_or(Ok(HashMap::new()), Keeper::all);
         let orphans = orphans.map_err(|error| Error::io("cannot ask for the mounts that are kept", error))?;
         let cache = Arc::new(Cache::open(root, config.cache_bytes)?);
@@ -111,8 +116,10 @@ impl Layers {
             recorders: Semaphore::new(RECORDERS),
             unfit: Mutex::default(),
             manifests: Manifests::default(),
+            published: Published::default(),
+            reads,
             finders: Keyed::default(),
-            keeper: keeper.map(Mutex::new),
+            keeper: keeper.map(|keeper| Arc::new(Mutex::new(keeper))),
             orphans: Mutex::new(orphans),
             mounts: Mutex::default(),
         })
@@ -122,6 +129,10 @@ impl Layers {
     /// the registry has. Bounded in time, but for a layer without a table that comes for the first time: that takes as
     /// long as the layer does.
     pub(crate) async fn layer(&self, wanted: &Wanted) -> Result<(Arc<Layer>, Trust)> {
+        self.search(wanted).await.inspect_err(|error| self.fetcher.counters.failed(error))
+    }
+
+    async fn search(&self, wanted: &Wanted) -> Result<(Arc<Layer>, Trust)> {
         let late = |_| {
             let seconds = self.config.deadline().as_secs();
             Error::deadline_exceeded(format!(
@@ -178,6 +189,9 @@ impl Layers {
             let source = RegistrySource::known(&self.registries, image, digest, index.size)?;
             return Ok(Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id));
         }
+        if let Some(layer) = self.find_published(wanted).await {
+            return Ok(layer);
+        }
         let unfit = || self.unfit.lock().unwrap_or_else(PoisonError::into_inner);
         if unfit().contains(digest) {
             return Err(Error::failed_precondition(format!("layer {digest} cannot have an index")));
@@ -193,8 +207,59 @@ impl Layers {
         })?;
         let layer = Layer::new(digest.clone(), index.layer, Arc::new(source)).holding(index.diff_id);
         layer.count_fetched(index.size);
+        self.fetcher.counters.fetched(Reason::Whole, index.size);
         tracing::info!(layer = %digest, bytes = index.size, "a layer without a table has come and has an index");
         Ok(layer)
+    }
+
+    /// A layer without a table whose index somebody trusted has published.
+    async fn find_published(&self, wanted: &Wanted) -> Option<Layer> {
+        let Wanted { image, layer: digest, .. } = wanted;
+        if !self.config.trusts(image) {
+            return None;
+        }
+        let path = self.published_at(digest);
+        let kept = {
+            let (path, digest) = (path.clone(), digest.clone());
+            tokio::task::spawn_blocking(move || plain::kept(&path, &digest)).await.ok().flatten()
+        };
+        if let Some(index) = kept {
+            let source = RegistrySource::known(&self.registries, image, digest, index.size).ok()?;
+            return Some(plain::published(digest, index, source, image));
+        }
+        let finding = async {
+            let Some(found) = self.published.find(&self.registries, wanted, &path).await? else {
+                return Ok(None);
+            };
+            let Found { index, reads } = found;
+            let source = RegistrySource::known(&self.registries, image, digest, index.size)?;
+            source.gives_ranges().await?;
+            if let Some(reads) = reads {
+                let to = reads::file(&self.reads, image, digest);
+                let adopted = tokio::task::spawn_blocking(move || reads::adopt(&reads, &to)).await;
+                if let Ok(Err(error)) = adopted {
+                    tracing::warn!(layer = %digest, %error, "what is read first is not kept");
+                }
+            }
+            tracing::info!(layer = %digest, %image, "a layer without a table has a published index");
+            Ok(Some(plain::published(digest, index, source, image)))
+        };
+        match tokio::time::timeout(self.config.deadline(), finding).await {
+            Ok(Ok(found)) => found,
+            Ok::<Result<_>, _>(Err(error)) => {
+                tracing::info!(layer = %digest, error = error.chain(), "no published index is to be had");
+                None
+            }
+            Err(_) => {
+                tracing::info!(layer = %digest, "no published index came in time");
+                None
+            }
+        }
+    }
+
+    /// Where a published index is, as long as it has not been confirmed.
+    fn published_at(&self, layer: &Digest) -> PathBuf {
+        self.indexes.join(format!("published-{}", layer.hex()))
     }
 
     async fn find(&self, wanted: &Wanted, trust: &Trust) -> Result<Layer> {
@@ -226,17 +291,23 @@ impl Layers {
                 fs::remove_file(entry.path()).map_err(failed)?;
             }
         }
-        plain::trim(&self.indexes).map_err(failed)
+        self.published.forget();
+        plain::trim(&self.indexes).and_then(|()| reads::trim(&self.reads)).map_err(failed)
     }
 
-    /// Mounts a layer at a folder and begins to fetch ahead. Blocking.
-    pub(crate) fn mount(&self, point: &Path, layer: Arc<Layer>) -> Result<()> {
+    /// Mounts a layer of an image at a folder and begins to fetch ahead. Blocking.
+    pub(crate) fn mount(&self, point: &Path, layer: Arc<Layer>, image: &ImageRef) -> Result<()> {
         let failed = |error| Error::failed_precondition("cannot mount a layer").caused_by(error);
         let device = Device::mount(point, layer.digest().as_str()).map_err(failed)?;
         if let Some(Err(error)) = self.keeper().map(|keeper| keeper.keep(point, device.as_fd())) {
             tracing::warn!(point = %point.display(), %error, "a mount will not outlive this process");
         }
-        let served = self.serve(device, layer, point);
+        let period = Duration::from_secs(self.config.learn_seconds);
+        let list = reads::file(&self.reads, image, layer.digest());
+        let first = reads::known(&list).chunks(layer.index());
+        let first = first.into_iter().map(|chunk| layer.place(chunk)).collect();
+        let learner = (!period.is_zero()).then(|| Arc::new(Learner::new(list, period)));
+        let served = self.serve(device, layer, point, (first, learner));
         if served.is_err() {
             self.unmount(point)?;
         }
@@ -244,17 +315,18 @@ impl Layers {
     }
 
     /// Goes on serving the mount that an earlier process left at a folder, or makes a new one. Blocking.
-    pub(crate) fn bring_up(&self, point: &Path, layer: Arc<Layer>) -> Result<()> {
+    pub(crate) fn bring_up(&self, point: &Path, layer: Arc<Layer>, image: &ImageRef) -> Result<()> {
         let orphan = self.orphans().remove(point);
         if let Some(device) = orphan
             && is_mount(point)
         {
             tracing::info!(point = %point.display(), "goes on serving a mount");
-            return self.serve(Device::adopt(device), layer, point);
+            // The kernel has what was read first, and does not ask for it again.
+            return self.serve(Device::adopt(device), layer, point, (Vec::new(), None));
         }
         // What a process left that has ended is of no use to anybody new.
         self.unmount(point)?;
-        self.mount(point, layer)
+        self.mount(point, layer, image)
     }
 
     /// Unmounts what earlier processes mounted below a folder and where no snapshot is any more. Blocking.
@@ -270,9 +342,15 @@ impl Layers {
         }
     }
 
-    fn serve(&self, device: Device, layer: Arc<Layer>, point: &Path) -> Result<()> {
+    fn serve(
+        &self,
+        device: Device,
+        layer: Arc<Layer>,
+        point: &Path,
+        (first, learner): (Vec<usize>, Option<Arc<Learner>>),
+    ) -> Result<()> {
         let device = Arc::new(device);
-        let mounted = Mounted::new(Arc::clone(&layer), self.fetcher.clone(), self.runtime.clone());
+        let mounted = Mounted::new(Arc::clone(&layer), self.fetcher.clone(), self.runtime.clone(), learner);
         let shown = layer.digest().clone();
         let serving = move || {
             if let Err(error) = device.serve(&mounted) {
@@ -284,17 +362,32 @@ impl Layers {
             .name(format!("layer {}", layer.digest().short()))
             .spawn(serving)
             .map_err(|error| Error::io("cannot start the thread that serves a mount", error))?;
-        let ahead = self.fetch_ahead(&layer);
+        let ahead = self.fetch_ahead(&layer, point, first);
         self.mounts().insert(point.to_owned(), Mount { layer, ahead });
         Ok(())
     }
 
-    /// Fetches what the layer's maker wants fetched, then the rest, for as long as the layer is mounted.
-    fn fetch_ahead(&self, layer: &Arc<Layer>) -> AbortHandle {
+    /// Fetches what was read first the last time, and what the layer's maker wants fetched, then the rest, for as long
+    /// as the layer is mounted.
+    fn fetch_ahead(&self, layer: &Arc<Layer>, point: &Path, first: Vec<usize>) -> AbortHandle {
         let (layer, fetcher, turns) = (Arc::clone(layer), self.fetcher.clone(), Arc::clone(&self.ahead));
         self.fetcher.demand.expect();
         let ends = [(layer.prefetch(), false), (if self.config.background { u64::MAX } else { 0 }, true)];
+        let confirming = layer.unconfirmed().filter(|_| self.config.background).map(|image| Confirming {
+            registries: self.registries.clone(),
+            image: image.clone(),
+            own: self.indexes.join(Trust::Own.name(layer.digest())),
+            published: self.published_at(layer.digest()),
+            point: point.to_owned(),
+            keeper: self.keeper.clone(),
+        });
         let fetching = async move {
+            if let Err(error) = fetcher.first(&layer, first).await {
+                tracing::info!(layer = %layer.digest(), %error, "what was read first is not all here");
+            }
+            if let Some(confirming) = confirming {
+                confirming.run(&layer, &fetcher, &turns).await;
+            }
             for (end, is_patient) in ends.into_iter().filter(|(end, _)| *end > 0) {
                 loop {
                     // Whoever is wanted at once waits for nobody.

@@ -12,7 +12,10 @@
 //! ranges) the snapshot is prepared like any other, and somebody unpacks the layer into it.
 //!
 //! A layer without a table is fetched whole when it comes first, while an index of it is made ([`plain`]); it counts as
-//! there once all of it has been verified, and the next time only what is read of it is fetched.
+//! there once all of it has been verified, and the next time only what is read of it is fetched. Indexes can be
+//! published for other nodes.
+//!
+//! What a container reads in its first seconds is noted ([`reads`]), and comes first when the layer is mounted again.
 //!
 //! A layer of an image that somebody has made a SOCI index of has its table there ([`soci`]).
 //!
@@ -27,6 +30,7 @@ mod cache;
 mod config;
 mod demand;
 mod fetch;
+mod figures;
 mod filesystem;
 mod flights;
 mod index;
@@ -36,6 +40,8 @@ mod labels;
 mod layer;
 mod layers;
 mod plain;
+mod reads;
+mod referrers;
 mod snapshotter;
 mod soci;
 mod source;
@@ -46,7 +52,9 @@ mod tests;
 pub use self::cache::{Cache, CacheFigures};
 pub use self::config::Config;
 pub use self::fetch::FetchError;
+pub use self::figures::{Figures, WAIT_BOUNDS};
 pub use self::keeper::{Keeper, can_outlive, keep, listen_at};
 pub use self::layer::{Layer, LayerFigures};
+pub use self::plain::{Outcome, Publication, Publicized};
 pub use self::snapshotter::{LayerStatus, Lazy, Status};
 pub use self::source::{RegistrySource, Source};

@@ -6,6 +6,15 @@
 //! ```
 //! Nothing of such a layer is used before all of it has come and is what its digest says. The index is trusted because
 //! this process has made it out of those bytes, or because whoever may write into the folder has put it there.
+//!
+//! Indexes can be published beside the image ([`publish`]). Where the configuration trusts the image's repository they
+//! are looked for there ([`published`]) before anything is fetched whole, and confirmed by one made here once all of
+//! the layer has come ([`confirm`]).
+
+pub(crate) mod artifact;
+mod confirm;
+mod publish;
+mod published;
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, Read};
@@ -14,12 +23,16 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use berth_archive::Hasher;
-use berth_stargz::{Index, RecordError, record};
+use berth_stargz::{Index, RecordError, Recorded, record};
 use berth_types::{Digest, Error, Result};
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
+pub(crate) use self::confirm::Confirming;
+pub use self::publish::{Outcome, Publication, Publicized};
+pub(crate) use self::published::{Found, Published, published};
 use crate::cache::Cache;
+use crate::demand::Demand;
 use crate::source::{RegistrySource, Source as _};
 
 /// Parts of a blob between the network and the decoder.
@@ -70,21 +83,45 @@ pub(crate) async fn fetch(
     path: &Path,
 ) -> std::result::Result<Index, Refused> {
     // What the cache loses later is fetched in parts.
-    source.read(0..source.size().min(1)).await?;
+    source.gives_ranges().await?;
+    let cache = Arc::clone(cache);
+    let keeping = move |digest: &Digest, bytes: &[u8]| {
+        if !cache.has(digest)
+            && let Err(error) = cache.keep(digest, bytes)
+        {
+            tracing::warn!(%error, "cannot keep a chunk in the cache");
+        }
+        Ok(())
+    };
+    let Recorded { index, file } = recorded((source, None), layer, keeping).await?;
+    let to = path.to_owned();
+    let written = tokio::task::spawn_blocking(move || keep(&file, &to));
+    if let Ok(Err(error)) = written.await {
+        tracing::warn!(%layer, %error, "cannot keep the index of a layer");
+    }
+    Ok(index)
+}
+
+/// Keeps an index at a path, where no half of it is ever seen. Blocking.
+fn keep(file: &[u8], path: &Path) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, file)?;
+    fs::rename(&new, path)
+}
+
+/// Fetches a layer, gives what it holds to `keep`, and makes its index. What was given is the layer's only if there is
+/// no error. With somebody else's demand it pauses while anybody waits.
+async fn recorded(
+    (source, demand): (&RegistrySource, Option<&Demand>),
+    layer: &Digest,
+    keep: impl FnMut(&Digest, &[u8]) -> io::Result<()> + Send + 'static,
+) -> std::result::Result<Recorded, Refused> {
     let (parts, coming) = mpsc::channel(DEPTH);
     let recording = {
-        let (cache, layer, size) = (Arc::clone(cache), layer.clone(), source.size());
-        let keep = move |digest: &Digest, bytes: &[u8]| {
-            if !cache.has(digest)
-                && let Err(error) = cache.keep(digest, bytes)
-            {
-                tracing::warn!(%error, "cannot keep a chunk in the cache");
-            }
-            Ok(())
-        };
+        let (layer, size) = (layer.clone(), source.size());
         tokio::task::spawn_blocking(move || record(Coming::new(coming), &layer, size, keep))
     };
-    let (fed, recorded) = futures::join!(feed(source, parts), recording);
+    let (fed, recorded) = futures::join!(feed(source, demand, parts), recording);
     let recorded =
         recorded.map_err(|error| Error::internal("reading a layer ended early").caused_by(error))?;
     let unfit = |error: RecordError, for_good: bool| {
@@ -101,27 +138,25 @@ pub(crate) async fn fetch(
     if actual != *layer || size != source.size() {
         return Err(Error::data_loss(format!("layer {layer} arrived as {actual}")).into());
     }
-    let recorded = recorded.map_err(|error| {
+    recorded.map_err(|error| {
         let for_good = !matches!(error, RecordError::Read(_) | RecordError::Keep(_));
         unfit(error, for_good)
-    })?;
-    let (file, to) = (recorded.file, path.to_owned());
-    let written = tokio::task::spawn_blocking(move || {
-        let new = to.with_extension("new");
-        fs::write(&new, file)?;
-        fs::rename(&new, &to)
-    });
-    if let Ok(Err(error)) = written.await {
-        tracing::warn!(%layer, %error, "cannot keep the index of a layer");
-    }
-    Ok(recorded.index)
+    })
 }
 
 /// Gives the blob's bytes to the decoder, and answers what they hash to and how many they are; none if it wants no more.
-async fn feed(source: &RegistrySource, parts: mpsc::Sender<Bytes>) -> Result<Option<(Digest, u64)>> {
+async fn feed(
+    source: &RegistrySource,
+    demand: Option<&Demand>,
+    parts: mpsc::Sender<Bytes>,
+) -> Result<Option<(Digest, u64)>> {
     let mut blob = source.stream().await?;
     let (mut hasher, mut size) = (Hasher::default(), 0);
-    while let Some(part) = blob.next().await? {
+    loop {
+        if let Some(demand) = demand {
+            demand.calm().await;
+        }
+        let Some(part) = blob.next().await? else { break };
         hasher.update(&part);
         size += part.len() as u64;
         if parts.send(part).await.is_err() {

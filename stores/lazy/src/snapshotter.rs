@@ -9,14 +9,15 @@ use berth_core::{NewSnapshot, SnapshotCommit, Snapshotter};
 use berth_registry::Registries;
 use berth_types::filter::Filters;
 use berth_types::{
-    Digest, Error, ErrorKind, FieldMask, Labels, Mount, Result, SnapshotInfo, SnapshotKey, SnapshotKind,
-    Usage,
+    Digest, Error, ErrorKind, FieldMask, ImageRef, Labels, Mount, Result, SnapshotInfo, SnapshotKey,
+    SnapshotKind, Usage,
 };
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::cache::CacheFigures;
 use crate::config::Config;
+use crate::figures::Figures;
 use crate::index::Trust;
 use crate::keeper::Keeper;
 use crate::keyed::Keyed;
@@ -117,6 +118,11 @@ impl Lazy {
         Status { cache: self.cache(), layers }
     }
 
+    /// What has happened since the process began.
+    pub fn figures(&self) -> Figures {
+        self.layers.fetcher.counters.read(self.layers.mounted().len() as u64)
+    }
+
     /// How the cache does.
     pub fn cache(&self) -> CacheFigures {
         self.layers.fetcher.cache.figures()
@@ -133,7 +139,7 @@ impl Lazy {
         let (layer, trust) = self.layers.layer(wanted).await?;
         self.layers.vouch(wanted, &layer, target).await?;
         self.below.prepare(new.clone()).await?;
-        let done = self.fill(new, target, layer, &trust).await;
+        let done = self.fill(new, target, layer, (&trust, &wanted.image)).await;
         if done.is_err()
             && let Err(error) = self.below.remove(&new.key).await
         {
@@ -167,11 +173,11 @@ impl Lazy {
         new: &NewSnapshot,
         target: &SnapshotKey,
         layer: Arc<Layer>,
-        trust: &Trust,
+        (trust, image): (&Trust, &ImageRef),
     ) -> Result<()> {
         let info = self.below.stat(&new.key).await?;
         let point = folder(&info)?;
-        self.mount(point.clone(), layer).await?;
+        self.mount(point.clone(), layer, image.clone()).await?;
         let mut labels = new.labels.clone();
         labels::mark(&mut labels, trust);
         let done = self.below.commit(target, &new.key, labels).await;
@@ -197,7 +203,7 @@ impl Lazy {
             Error::data_loss(format!("snapshot {} does not say which layer it is", info.key))
         })?;
         let (layer, _) = self.layers.layer(&wanted).await?;
-        self.blocking(move |layers| layers.bring_up(&point, layer)).await
+        self.blocking(move |layers| layers.bring_up(&point, layer, &wanted.image)).await
     }
 
     /// Sees to it that every layer below is mounted.
@@ -212,8 +218,8 @@ impl Lazy {
         Ok(())
     }
 
-    async fn mount(&self, point: PathBuf, layer: Arc<Layer>) -> Result<()> {
-        self.blocking(move |layers| layers.mount(&point, layer)).await
+    async fn mount(&self, point: PathBuf, layer: Arc<Layer>, image: ImageRef) -> Result<()> {
+        self.blocking(move |layers| layers.mount(&point, layer, &image)).await
     }
 
     async fn unmount(&self, point: PathBuf) -> Result<()> {
@@ -269,7 +275,9 @@ impl Snapshotter for Lazy {
         labels::unmark(&mut new.labels);
         self.ready(new.parent.clone()).await?;
         if let (Some(target), Some(wanted)) = (labels::target(&new.labels), Wanted::of(&new.labels)) {
-            match self.make(&new, &target, &wanted).await {
+            let made = self.make(&new, &target, &wanted).await;
+            self.layers.fetcher.counters.offered(made.is_ok());
+            match made {
                 Ok(()) => return Err(Error::already_exists(format!("snapshot {target} is there"))),
                 Err(error) => {
                     tracing::info!(layer = %wanted.layer, error = error.chain(), "the layer has to be unpacked");

@@ -1,8 +1,11 @@
 //! Layers of others, from a registry that does what a test says, mounted by the kernel.
 
 mod cache;
+mod figures;
 mod keeper;
 mod plain;
+mod published;
+mod reads;
 mod soci;
 mod world;
 

@@ -1,5 +1,7 @@
 //! Containers whose layers have not arrived: `berth-lazyd` as a snapshotter of berthd and of containerd.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -34,6 +36,10 @@ struct World {
     daemon: Daemon,
     registry: Arc<Registry>,
     server: Standin,
+    /// Where berth-lazyd has its figures.
+    metrics: SocketAddr,
+    /// Whose indexes it uses.
+    trusted: String,
 }
 
 /// What the registry shares with the test.
@@ -78,7 +84,9 @@ impl World {
         });
         let config = PROXY.replace("\"linux\"", &format!("\"linux/{}\"", image::architecture()));
         let daemon = Daemon::with(kind, Setup { config, ..Setup::default() }).ok()?;
-        let mut world = Self { daemon, lazyd: None, registry, server };
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let metrics = free.expect("loopback has a free port");
+        let mut world = Self { daemon, lazyd: None, registry, server, metrics, trusted: String::new() };
         world.start_lazyd();
         Some(world)
     }
@@ -89,7 +97,11 @@ impl World {
 
     fn start_lazyd(&mut self) {
         let program = programs::own("berth-lazyd").expect("it was there before");
-        let settings = "[lazy]\nbackground = false\nplain = true\nsoci_v1 = true\nread_seconds = 5\n";
+        let trusted = &self.trusted;
+        let lazy =
+            "[lazy]\nbackground = false\nplain = true\nsoci_v1 = true\nread_seconds = 5\nlearn_seconds = 2\n";
+        let settings =
+            format!("{lazy}plain_indexes = [\"{trusted}\"]\n[metrics]\naddress = \"{}\"\n", self.metrics);
         let config = self.daemon.scratch().file("lazyd.toml", settings);
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.path("lazyd.log"));
         let child = Command::new(program)
@@ -157,6 +169,16 @@ impl World {
     fn layers_size(&self) -> u64 {
         let blobs = &self.registry.image.blobs;
         blobs[..blobs.len() - 1].iter().map(|blob| blob.len() as u64).sum()
+    }
+
+    /// A figure of berth-lazyd, by its name and labels.
+    fn figure(&self, name: &str) -> f64 {
+        let mut stream = TcpStream::connect(self.metrics).expect("berth-lazyd listens");
+        write!(stream, "GET /v1/metrics HTTP/1.0\r\n\r\n").expect("it reads");
+        let mut page = String::new();
+        stream.read_to_string(&mut page).expect("it answers in text");
+        let found = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        found.unwrap_or_else(|| panic!("{name} is missing: {page}"))
     }
 
     fn lazyd_log(&self) -> String {
@@ -314,6 +336,55 @@ fn an_image_without_tables_comes_to_containerd_once_and_is_not_unpacked() {
     an_image_without_tables_comes_once_and_is_not_unpacked(Kind::Containerd);
 }
 
+#[test]
+fn indexes_that_were_published_spare_the_next_node_the_layers() {
+    let Some(mut world) = World::start(Kind::Berth) else { return };
+    let Ok(registry) = DockerRegistry::start() else { return };
+    let layer = Layer::new().file("small", b"small text\n", 0o644).file("big", &noise(), 0o644);
+    let image = image::busybox().expect("it was there before").layer(layer);
+    registry.put(&image, "team/plain", "1");
+    let name = format!("{}/team/plain:1", registry.address());
+    // This node has no indexes yet, so they are made of the layers.
+    let publish = || world.berth("lazy publish --lazyd-root").arg(world.path("lazy")).arg(&name).ok();
+    let said = publish();
+    assert!(said.contains("index made of the layer") && said.contains("published as sha256:"), "{said}");
+    let listed = world.berth("manifest referrers").arg(&name).ok();
+    assert!(listed.contains("application/vnd.berth.layer.indexes.v1"), "{listed}");
+    // Whoever trusts nobody fetches the layers.
+    world.berth("pull -q --snapshotter lazy").arg(&name).ok();
+    assert_eq!(local(&world), [100, 100]);
+    assert_eq!(
+        world.berth("run --snapshotter lazy --rm").arg(&name).args(["cat", "/small"]).ok(),
+        "small text\n"
+    );
+    wait::soon("what is read first", || std::fs::read_dir(world.path("lazy/reads")).unwrap().count() > 0);
+    let said = publish();
+    assert!(said.contains("index of berth-lazyd, with what is read first"), "{said}");
+    world.ctr("images rm --sync").arg(&name).ok();
+    wait::soon("the layers to be unmounted", || mounts::beneath(&world.path("lazy")).is_empty());
+    // Another node: nothing is left but the settings.
+    world.kill_lazyd();
+    std::fs::remove_dir_all(world.path("lazy")).unwrap();
+    world.trusted = registry.address();
+    world.start_lazyd();
+    let before = world.figure("berth_lazyd_fetched_bytes_total{reason=\"whole\"}");
+    world.berth("pull -q --snapshotter lazy").arg(&name).ok();
+    assert!(world.lazyd_log().contains("has a published index"), "{}", world.lazyd_log());
+    wait::soon("what was read first elsewhere", || local(&world).iter().any(|percent| *percent > 0));
+    assert!(local(&world).iter().any(|percent| *percent < 50), "{:?}", local(&world));
+    assert_eq!(
+        world.berth("run --snapshotter lazy --rm").arg(&name).args(["cat", "/small"]).ok(),
+        "small text\n"
+    );
+    let sum = world.berth("run --snapshotter lazy --rm").arg(&name).args(["sha256sum", "/big"]).ok();
+    assert!(sum.starts_with(&image::digest(&noise())[7..]), "{sum}");
+    let after = world.figure("berth_lazyd_fetched_bytes_total{reason=\"whole\"}");
+    assert_eq!((before, after), (0.0, 0.0), "no layer came whole");
+    world.ctr("images rm --sync").arg(&name).ok();
+    world.pull();
+    world.finish();
+}
+
 fn a_container_runs_before_its_image_has_arrived(kind: Kind) {
     let Some(world) = World::start(kind) else { return };
     world.pull();
@@ -324,6 +395,13 @@ fn a_container_runs_before_its_image_has_arrived(kind: Kind) {
     let content = world.ctr("content ls -q").ok();
     let layer = image::digest(&world.registry.image.blobs[1]);
     assert!(!content.contains(&layer), "the layer is not in the store");
+    assert!(world.figure("berth_lazyd_mounted_layers ") >= 2.0);
+    assert!(world.figure("berth_lazyd_layers_total{outcome=\"mounted\"}") >= 2.0);
+    let demanded = world.figure("berth_lazyd_fetched_bytes_total{reason=\"demand\"}");
+    assert!(demanded > 0.0 && demanded <= given as f64, "{demanded} of {given}");
+    assert!(world.figure("berth_lazyd_cache_bytes ") > 0.0);
+    assert!(world.figure("berth_lazyd_read_wait_seconds_count ") > 0.0);
+    assert!(world.figure("process_resident_memory_bytes ") > 1e5);
 
     world.registry.gone.store(true, Ordering::SeqCst);
     assert_eq!(world.run(&["cat", "/small"]).ok(), "small text\n");
@@ -331,6 +409,8 @@ fn a_container_runs_before_its_image_has_arrived(kind: Kind) {
     let failed = world.run(&["md5sum", "/big"]).fails();
     assert!(failed.contains("I/O error") || failed.contains("Input/output error"), "{failed}");
     assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(world.figure("berth_lazyd_reads_total{outcome=\"failure\"}") > 0.0);
+    assert!(world.figure("berth_lazyd_registry_errors_total{reason=\"refused\"}") > 0.0);
 
     world.registry.gone.store(false, Ordering::SeqCst);
     let sum = world.run(&["sha256sum", "/big"]).ok();

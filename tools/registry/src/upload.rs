@@ -43,6 +43,16 @@ impl Repository {
         bytes: Bytes,
         tag: Option<&str>,
     ) -> Result<()> {
+        self.put_manifest(descriptor, bytes, tag).await.map(drop)
+    }
+
+    /// The same; what the registry says of it is in the headers.
+    pub(crate) async fn put_manifest(
+        &self,
+        descriptor: &Descriptor,
+        bytes: Bytes,
+        tag: Option<&str>,
+    ) -> Result<HeaderMap> {
         let what = format!("cannot push the manifest {}", descriptor.digest);
         let host = self.target()?;
         let name = tag.unwrap_or(descriptor.digest.as_str());
@@ -55,7 +65,8 @@ impl Repository {
         put.body = Content::Whole(bytes);
         let response = exchange::send(self.party(host), &put).await;
         let response = response.map_err(|failure| self.failed(&what, failure))?;
-        agrees(response.headers(), &descriptor.digest)
+        agrees(response.headers(), &descriptor.digest)?;
+        Ok(response.headers().clone())
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails with what it did not expect")]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_registry::{Access, Config, Registries};
@@ -69,4 +71,55 @@ async fn a_registry_that_fails_or_answers_nonsense_is_an_error() {
     }
     let (found, _) = ask(|_| Reply::new(200, vec![b' '; 5 << 20]), None).await;
     assert!(found.unwrap_err().chain().contains("more than"));
+}
+
+/// Manifests by the path under which they were put.
+type Kept = BTreeMap<String, Vec<u8>>;
+
+/// A registry that keeps manifests, and may keep lists of referrers.
+fn keeping(kept: Arc<Mutex<Kept>>, lists: bool) -> impl Fn(&Request) -> Reply {
+    move |request| {
+        let mut kept = kept.lock().unwrap();
+        match request.method.as_str() {
+            "PUT" => {
+                kept.insert(request.path().to_owned(), request.body.clone());
+                let created = Reply::new(201, "");
+                if lists { created.header("OCI-Subject", subject().as_str()) } else { created }
+            }
+            _ => kept
+                .get(request.path())
+                .map_or_else(|| Reply::new(404, ""), |body| Reply::new(200, body.clone())),
+        }
+    }
+}
+
+async fn push(lists: bool, numbers: &[u8]) -> Kept {
+    let kept = Arc::new(Mutex::new(Kept::new()));
+    let standin = Standin::start(keeping(Arc::clone(&kept), lists));
+    let reference: ImageRef = format!("{}/a/b:1", standin.address()).parse().unwrap();
+    let config = Config { pause: Duration::from_millis(1), retries: 1, ..Config::default() };
+    let repository = Registries::new(config).repository(&reference, Access::Push).unwrap();
+    for number in numbers {
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let mut descriptor = Descriptor::new(kind, format!("sha256:{number:064}").parse().unwrap(), 2);
+        descriptor.artifact_type = Some("a/index".to_owned());
+        repository.push_referrer(&subject(), &descriptor, "{}".into()).await.unwrap();
+    }
+    if !lists {
+        let listed = repository.referrers(&subject(), Some("a/index")).await.unwrap();
+        assert_eq!(listed.len(), 2, "each is listed once");
+    }
+    let kept = kept.lock().unwrap();
+    kept.clone()
+}
+
+#[tokio::test]
+async fn what_refers_to_an_image_is_listed_by_the_registry_or_under_a_tag() {
+    let tag = format!("/v2/a/b/manifests/sha256-{:064}", 1);
+    let kept = push(true, &[5]).await;
+    assert_eq!(kept.len(), 1, "nothing but the manifest: {kept:?}");
+    let kept = push(false, &[5, 6, 5]).await;
+    assert_eq!(kept.len(), 3);
+    let list = String::from_utf8(kept[&tag].clone()).unwrap();
+    assert!(list.contains(r#""schemaVersion":2"#) && list.contains(r#""artifactType":"a/index""#), "{list}");
 }

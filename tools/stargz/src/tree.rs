@@ -124,6 +124,14 @@ impl Layer {
         matches!(self.coding, Coding::Spans(_))
     }
 
+    /// Whether another layer has the same files with the same bytes in the same chunks, wherever those are stored.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let held = |chunk: &Chunk| {
+            (chunk.offset, chunk.size, chunk.stored.as_ref().map(|stored| stored.digest.clone()))
+        };
+        self.nodes == other.nodes && self.chunks.iter().map(held).eq(other.chunks.iter().map(held))
+    }
+
     /// All chunks, in the order of the table.
     pub fn all_chunks(&self) -> &[Chunk] {
         &self.chunks

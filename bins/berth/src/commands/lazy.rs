@@ -1,4 +1,6 @@
-//! `lazy status`: which layers of `berth-lazyd` are here, and how they are used.
+//! `lazy status`: which layers of `berth-lazyd` are here, and how they are used. What else there is about them is below.
+
+mod publish;
 
 use std::io::Read as _;
 use std::os::unix::net::UnixStream;
@@ -21,6 +23,9 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) enum Lazy {
     /// Show which layers are mounted, how much of them is here, and how reads were answered
     Status(Status),
+    /// Put indexes of an image's layers beside it in its registry, so that nodes that trust them need not fetch layers
+    /// whole
+    Publish(publish::Publish),
 }
 
 /// Flags of `lazy status`.
@@ -71,9 +76,10 @@ struct Figures {
 }
 
 impl Lazy {
-    pub(crate) fn run(self) -> Outcome {
+    pub(crate) async fn run(self) -> Outcome {
         match self {
             Self::Status(status) => status.run(),
+            Self::Publish(publish) => publish.run().await,
         }
     }
 }

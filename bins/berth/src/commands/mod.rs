@@ -91,7 +91,7 @@ async fn dispatch(global: &Global, command: Command) -> Outcome {
         Command::Logout(command) => command.run().await,
         Command::Search(command) => command.run().await,
         Command::Completion(command) => command.run(),
-        Command::Lazy(command) => command.run(),
+        Command::Lazy(command) => Box::pin(command.run()).await,
         Command::Oci { words } => {
             let code = crate::oci::run(words.into_iter().map(Into::into).collect());
             Ok(u8::from(code != ExitCode::SUCCESS))

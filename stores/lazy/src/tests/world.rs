@@ -14,7 +14,7 @@ use berth_core::{NewSnapshot, Snapshotter};
 use berth_registry::Registries;
 use berth_snapshot::overlayfs;
 use berth_sys::mount::mount_all;
-use berth_types::{Labels, Mount, Result, SnapshotKey};
+use berth_types::{Descriptor, Digest, Labels, Mount, Result, SnapshotKey};
 use serde_json::json;
 use testkit::image::{Entry, EntryKind, Layer as Archive, digest};
 use testkit::registry::{Reply, Request, Standin};
@@ -22,6 +22,7 @@ use testkit::{Invocation, Scratch, mounts, need};
 use tokio::runtime::Runtime;
 
 use super::soci;
+use crate::plain::artifact;
 use crate::{Config, Lazy};
 
 /// How the registry is.
@@ -130,11 +131,64 @@ impl World {
         Self::open(&Form::Table(&["--chunk", "50000"]), config)
     }
 
+    /// With a table, and a word about how the layer is used.
+    pub(super) fn set_up(config: Config) -> Option<Self> {
+        Self::open(&Form::Table(&["--chunk", "50000"]), config)
+    }
+
     /// With a layer that has no table.
     pub(super) fn without_table(compression: Compression) -> Option<Self> {
         let config =
             Config { background: false, span_bytes: 1, read_seconds: 3, plain: true, ..Config::default() };
+        Self::without_table_set_up(compression, config)
+    }
+
+    /// The same, and a word about how it is used.
+    pub(super) fn without_table_set_up(compression: Compression, config: Config) -> Option<Self> {
         Self::open(&Form::Plain(compression), config)
+    }
+
+    /// The layer's tar with a file that has another mode.
+    pub(super) fn other_tar() -> Vec<u8> {
+        let mut tar = archive(&Form::Plain(Compression::Plain));
+        let at = tar.windows(8).position(|part| part == b"0000755\0").unwrap();
+        tar[at..at + 7].copy_from_slice(b"0000777");
+        // The header's checksum, which is so much larger.
+        let checksum = at - 100 + 148;
+        let sum = std::str::from_utf8(&tar[checksum..checksum + 6]).unwrap();
+        let sum = u32::from_str_radix(sum, 8).unwrap() + 4;
+        tar[checksum..checksum + 6].copy_from_slice(format!("{sum:06o}").as_bytes());
+        tar
+    }
+
+    /// The layer's blob.
+    pub(super) fn blob(&self) -> &[u8] {
+        &self.shared.blob
+    }
+
+    /// Publishes an index of the layer beside the image, and what is read first.
+    pub(super) fn publish(&self, index: &[u8], reads: Option<&[u8]>) {
+        let Shared { manifest, blob, .. } = &*self.shared;
+        let of: Digest = digest(blob).parse().unwrap();
+        let mut blobs = vec![(artifact::blob(artifact::INDEX, &of, index), index)];
+        blobs.extend(reads.map(|reads| (artifact::blob(artifact::READS, &of, reads), reads)));
+        let subject = Descriptor::new(
+            "application/vnd.oci.image.manifest.v1+json",
+            digest(manifest).parse().unwrap(),
+            manifest.len() as u64,
+        );
+        let document = artifact::manifest(&subject, blobs.iter().map(|(blob, _)| blob.clone()).collect());
+        let document = serde_json::to_vec(&document).unwrap();
+        let list = json!({ "schemaVersion": 2, "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": digest(&document), "size": document.len(), "artifactType": artifact::KIND,
+        }] });
+        let mut others = self.shared.others.lock().unwrap();
+        for (blob, bytes) in blobs {
+            others.insert(format!("/v2/a/b/blobs/{}", blob.digest), bytes.to_vec());
+        }
+        others.insert(format!("/v2/a/b/referrers/{}", subject.digest), list.to_string().into_bytes());
+        others.insert(format!("/v2/a/b/manifests/{}", digest(&document)), document);
     }
 
     /// With a layer for which there is a SOCI index.
@@ -230,6 +284,19 @@ impl World {
         self.scratch.path("root/indexes").join(&digest(&self.shared.blob)["sha256:".len()..])
     }
 
+    /// Where it is if somebody else has made it.
+    pub(super) fn published_index(&self) -> PathBuf {
+        let name = format!("published-{}", &digest(&self.shared.blob)["sha256:".len()..]);
+        self.scratch.path("root/indexes").join(name)
+    }
+
+    /// Where it is noted what was read of the layer.
+    pub(super) fn reads(&self) -> PathBuf {
+        let image = format!("{}/a/b:1", self.registry.address()).parse().unwrap();
+        let layer = digest(&self.shared.blob).parse().unwrap();
+        crate::reads::file(&self.scratch.path("root/reads"), &image, &layer)
+    }
+
     pub(super) fn lazy(&self) -> &Lazy {
         self.lazy.as_ref().unwrap()
     }
@@ -305,6 +372,14 @@ impl World {
         {
             labels.insert(key.to_owned(), table.clone());
         }
+        labels
+    }
+
+    /// What a daemon says of a layer that is nowhere.
+    pub(super) fn labels_of_nothing(&self) -> Labels {
+        let mut labels = self.labels();
+        let key = "containerd.io/snapshot/cri.layer-digest".to_owned();
+        labels.insert(key, format!("sha256:{}", "0".repeat(64)));
         labels
     }
 

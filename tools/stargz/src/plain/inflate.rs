@@ -1,10 +1,15 @@
 //! gzip, decoded from its beginning or from between two blocks.
+//!
+//! zlib-rs decodes what is begun at the beginning, and is asked to stop between two blocks where a point is wanted.
+//! Only miniz_oxide can begin there.
 
 use std::io::{self, BufRead, Read};
 
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::{BlockBoundaryState, DecompressorOxide, decompress, inflate_flags};
+use zlib_rs::InflateFlush;
 
+use super::boundary::Boundary;
 use super::points::{Notes, Point};
 
 /// What a decoder may look back at (RFC 1951).
@@ -12,9 +17,11 @@ pub(crate) const WINDOW: usize = 32 << 10;
 /// Bytes that are decoded before they are given out.
 const ROOM: usize = 256 << 10;
 
-const FLAGS: u32 = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF
-    | inflate_flags::TINFL_FLAG_HAS_MORE_INPUT
-    | inflate_flags::TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
+const FLAGS: u32 =
+    inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF | inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+
+/// The largest window of deflate, by its power of two.
+const WINDOW_BITS: u8 = 15;
 
 /// Flags of a member's header (RFC 1952).
 const HEADER_CRC: u8 = 2;
@@ -27,7 +34,9 @@ pub(crate) struct Inflate<R> {
     source: R,
     /// Bytes that were taken from the source.
     taken: u64,
-    core: Box<DecompressorOxide>,
+    /// The last of them.
+    last: u8,
+    core: Core,
     /// What is looked back at, and behind it what was decoded.
     buffer: Vec<u8>,
     filled: usize,
@@ -39,6 +48,22 @@ pub(crate) struct Inflate<R> {
     sum: Option<flate2::Crc>,
     /// Where decoding can begin again, if somebody wants to know.
     notes: Option<Notes>,
+    /// A place where it may, which is looked at.
+    boundary: Option<Boundary>,
+}
+
+enum Core {
+    /// Of a member from its beginning on.
+    Whole(zlib_rs::Inflate),
+    /// Of what is left of one.
+    Resumed(Box<DecompressorOxide>),
+}
+
+/// What a decoder has to say.
+enum Step {
+    Goes,
+    Ended,
+    Damaged,
 }
 
 enum State {
@@ -52,7 +77,8 @@ impl<R: BufRead> Inflate<R> {
         Self {
             source,
             taken: 0,
-            core: Box::default(),
+            last: 0,
+            core: Core::Whole(zlib_rs::Inflate::new(false, WINDOW_BITS)),
             buffer: vec![0; WINDOW + ROOM],
             filled: 0,
             given: 0,
@@ -60,6 +86,7 @@ impl<R: BufRead> Inflate<R> {
             state: State::Header,
             sum: None,
             notes,
+            boundary: None,
         }
     }
 
@@ -77,7 +104,7 @@ impl<R: BufRead> Inflate<R> {
         let before = &before[before.len().saturating_sub(WINDOW)..];
         resumed.buffer[..before.len()].copy_from_slice(before);
         (resumed.filled, resumed.given) = (before.len(), before.len());
-        *resumed.core = DecompressorOxide::from_block_boundary_state(&state);
+        resumed.core = Core::Resumed(Box::new(DecompressorOxide::from_block_boundary_state(&state)));
         resumed.state = State::Body;
         Ok(resumed)
     }
@@ -105,7 +132,12 @@ impl<R: BufRead> Inflate<R> {
             }
             State::Header => {
                 self.header()?;
-                *self.core = DecompressorOxide::new();
+                match &mut self.core {
+                    Core::Whole(core) => core.reset(false),
+                    core @ Core::Resumed(_) => {
+                        *core = Core::Whole(zlib_rs::Inflate::new(false, WINDOW_BITS));
+                    }
+                }
                 self.sum = Some(flate2::Crc::new());
                 self.state = State::Body;
                 if let Some(notes) = &mut self.notes {
@@ -124,26 +156,52 @@ impl<R: BufRead> Inflate<R> {
         }
         let input = self.source.fill_buf()?;
         let none = input.is_empty();
-        let (status, used, made) = decompress(&mut self.core, input, &mut self.buffer, self.filled, FLAGS);
+        // Between two blocks it is only stopped where a point is wanted and none is looked at.
+        let stop =
+            self.boundary.is_none() && self.notes.as_ref().is_some_and(|notes| notes.wants(self.plain));
+        let (step, used, made) = match &mut self.core {
+            Core::Whole(core) => whole(core, input, &mut self.buffer[self.filled..], stop),
+            Core::Resumed(core) => resumed(core, input, &mut self.buffer, self.filled),
+        };
+        // It stops there and nowhere else where there is both something to be taken and room to be filled.
+        let stopped = stop && used < input.len() && self.filled + made < self.buffer.len();
+        let made = self.filled..self.filled + made;
+        let known =
+            self.boundary.as_mut().is_some_and(|at| at.feed(&input[..used], &self.buffer[made.clone()]));
+        self.last = input[..used].last().copied().unwrap_or(self.last);
         self.source.consume(used);
         self.taken += used as u64;
+        self.filled = made.end;
+        self.plain += made.len() as u64;
         if let Some(sum) = &mut self.sum {
-            sum.update(&self.buffer[self.filled..self.filled + made]);
+            sum.update(&self.buffer[made.clone()]);
         }
-        self.filled += made;
-        self.plain += made as u64;
-        match status {
-            TINFLStatus::Done => self.trailer(),
-            TINFLStatus::BlockBoundary => {
-                let (Some(notes), Some(state)) = (&mut self.notes, self.core.block_boundary_state()) else {
-                    return Ok(());
-                };
-                let window = &self.buffer[self.filled.saturating_sub(WINDOW)..self.filled];
-                notes.note(self.plain, self.taken, state.num_bits, window)
+        match step {
+            Step::Ended => {
+                self.boundary = None;
+                return self.trailer();
             }
-            TINFLStatus::NeedsMoreInput if none && made == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
-            TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the gzip stream is damaged")),
+            Step::Damaged => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the gzip stream is damaged"));
+            }
+            Step::Goes if none && made.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Step::Goes => {}
+        }
+        if known {
+            self.settle()?;
+        } else if stopped {
+            let window = &self.buffer[self.filled.saturating_sub(WINDOW)..self.filled];
+            self.boundary = Some(Boundary::new((self.plain, self.taken), window, self.last));
+        }
+        Ok(())
+    }
+
+    /// Notes the boundary that was looked at, if it is one where decoding can begin.
+    fn settle(&mut self) -> io::Result<()> {
+        let (Some(at), Some(notes)) = (self.boundary.take(), &mut self.notes) else { return Ok(()) };
+        match at.bits() {
+            Some(bits) => notes.note(at.plain, at.taken, bits, &at.window),
+            None => Ok(()),
         }
     }
 
@@ -185,6 +243,32 @@ impl<R: BufRead> Inflate<R> {
         self.taken += N as u64;
         Ok(bytes)
     }
+}
+
+fn whole(core: &mut zlib_rs::Inflate, input: &[u8], room: &mut [u8], stop: bool) -> (Step, usize, usize) {
+    let before = (core.total_in(), core.total_out());
+    let flush = if stop { InflateFlush::Block } else { InflateFlush::NoFlush };
+    let step = match core.decompress(input, room, flush) {
+        Ok(zlib_rs::Status::StreamEnd) => Step::Ended,
+        Ok(zlib_rs::Status::Ok | zlib_rs::Status::BufError) => Step::Goes,
+        Err(_) => Step::Damaged,
+    };
+    (step, (core.total_in() - before.0) as usize, (core.total_out() - before.1) as usize)
+}
+
+fn resumed(
+    core: &mut DecompressorOxide,
+    input: &[u8],
+    buffer: &mut [u8],
+    filled: usize,
+) -> (Step, usize, usize) {
+    let (status, used, made) = decompress(core, input, buffer, filled, FLAGS);
+    let step = match status {
+        TINFLStatus::Done => Step::Ended,
+        TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => Step::Goes,
+        _ => Step::Damaged,
+    };
+    (step, used, made)
 }
 
 impl<R: BufRead> Read for Inflate<R> {

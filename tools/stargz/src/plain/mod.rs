@@ -9,6 +9,7 @@
 //! begins. [`record`] notes such points every few MiB, and digests of every chunk; [`Index::read`] reads what it wrote
 //! as a [`Layer`]. Whoever made an index is trusted with all that is in it: the layer's own digest says nothing of it.
 
+mod boundary;
 mod file;
 mod frames;
 mod inflate;

@@ -64,15 +64,18 @@ impl Notes {
 
     /// Notes a point, if the last one is far enough away.
     pub(super) fn note(&mut self, plain: u64, taken: u64, bits: u8, window: &[u8]) -> io::Result<()> {
-        if let Some(last) = self.points.last() {
-            if plain - last.plain < self.spacing {
-                return Ok(());
-            }
-            self.check(plain, taken)?;
+        if !self.wants(plain) {
+            return Ok(());
         }
+        self.check(plain, taken)?;
         let window = if window.is_empty() { Vec::new() } else { zstd::bulk::compress(window, 1)? };
         self.points.push(Point { plain, taken, bits, window });
         Ok(())
+    }
+
+    /// Whether a point at this place would be noted.
+    pub(super) fn wants(&self, plain: u64) -> bool {
+        self.points.last().is_none_or(|last| plain - last.plain >= self.spacing)
     }
 
     /// Refuses a stream that has had no place to begin at for too long.

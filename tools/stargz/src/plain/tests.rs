@@ -167,6 +167,34 @@ fn what_can_only_be_decoded_from_its_beginning_gets_no_index() {
 }
 
 #[test]
+fn what_is_the_same_all_over_and_what_cannot_be_compressed_has_places_too() {
+    let noise: Vec<u8> =
+        (0..4_000_000_u32).flat_map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    // Nothing but zeros would be refused, for it inflates beyond measure.
+    let mut zeros = vec![0; 24 << 20];
+    zeros.chunks_mut(1024).zip(noise.chunks(12)).for_each(|(part, noise)| part[..12].copy_from_slice(noise));
+    for (name, contents) in [("zeros", zeros), ("noise", noise)] {
+        let tar = Archive::new().file(name, &contents, 0o644).tar();
+        // At the first level all of it is one block.
+        for level in [6, 9] {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+            encoder.write_all(&tar).unwrap();
+            let blob = encoder.finish().unwrap();
+            let layer = recorded(&blob).0.index.layer;
+            let chunks = layer.chunks(find(&layer, name));
+            for chunk in [chunks.first(), chunks.get(chunks.len() / 2), chunks.last()].into_iter().flatten() {
+                let stored = chunk.stored.as_ref().unwrap();
+                let length = stored.range.end - stored.range.start;
+                assert!(length < blob.len() as u64 / 2, "{name}, {level}: {length} of {}", blob.len());
+                let part = &blob[stored.range.start as usize..stored.range.end as usize];
+                let made = layer.decompress(chunk.size, stored, part).unwrap();
+                assert!(made == contents[chunk.offset as usize..chunk.end() as usize]);
+            }
+        }
+    }
+}
+
+#[test]
 fn damage_is_told_wherever_it_is() {
     let blob = packed(Compression::Gzip, &Archive::new().file("a", &bytes(1, 300_000), 0o644).tar());
     let digest = Hasher::digest(&blob);
