@@ -23,10 +23,12 @@ use crate::table::{Better, Table};
 
 /// Megabits a second.
 const LINKS: [u32; 2] = [100, 1000];
-/// Of the image, of a size each, and how many the first process reads.
-const FILES: usize = 2400;
+/// Of the image, and of which one of how many is read, as a program reads the folders of what it needs.
+const FOLDERS: usize = 160;
+const ONE_OF: usize = 16;
+/// In each folder, and their size.
+const FILES: usize = 15;
 const SIZE: usize = 128 << 10;
-const READ: usize = 150;
 
 /// How an image is brought so far that a container of it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,12 +133,16 @@ fn publish(name: &impl Fn(Form) -> String) -> Result<()> {
 
 fn app(name: &str) -> Result<Image> {
     let mut noise = Noise(4);
-    let mut layer = Layer::new().dir("app", 0o755).dir("app/needed", 0o755).dir("app/more", 0o755);
-    for number in 0..FILES {
-        let folder = if number % (FILES / READ) == 0 { "needed" } else { "more" };
-        layer = layer.file(&format!("app/{folder}/{number}"), &noise.bytes(SIZE), 0o644);
+    let mut layer = Layer::new().dir("app", 0o755);
+    for folder in 0..FOLDERS {
+        let needed = if folder % ONE_OF == 0 { "needed" } else { "more" };
+        let folder = format!("app/{needed}-{folder}");
+        layer = layer.dir(&folder, 0o755);
+        for number in 0..FILES {
+            layer = layer.file(&format!("{folder}/{number}"), &noise.bytes(SIZE), 0o644);
+        }
     }
-    let words = ["sh", "-c", "cat /app/needed/* | md5sum"];
+    let words = ["sh", "-c", "cat /app/needed-*/* | md5sum"];
     Ok(image::busybox()?.named(name).layer(layer).cmd(&words))
 }
 
