@@ -1,7 +1,7 @@
 //! gzip, decoded from its beginning or from between two blocks.
 //!
 //! zlib-rs decodes what is begun at the beginning, and is asked to stop between two blocks where a point is wanted.
-//! Only miniz_oxide can begin there.
+//! Only miniz_oxide can begin there, and only it says of every place between two blocks where that is.
 
 use std::io::{self, BufRead, Read};
 
@@ -19,6 +19,8 @@ const ROOM: usize = 256 << 10;
 
 const FLAGS: u32 =
     inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF | inflate_flags::TINFL_FLAG_HAS_MORE_INPUT;
+
+const STOP: u32 = inflate_flags::TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
 
 /// The largest window of deflate, by its power of two.
 const WINDOW_BITS: u8 = 15;
@@ -57,11 +59,15 @@ enum Core {
     Whole(zlib_rs::Inflate),
     /// Of what is left of one.
     Resumed(Box<DecompressorOxide>),
+    /// Of a member whose every boundary is told.
+    Exact(Box<DecompressorOxide>),
 }
 
 /// What a decoder has to say.
 enum Step {
     Goes,
+    /// It stands between two blocks; so many bits of the byte taken last belong to the second.
+    Between(u8),
     Ended,
     Damaged,
 }
@@ -88,6 +94,12 @@ impl<R: BufRead> Inflate<R> {
             notes,
             boundary: None,
         }
+    }
+
+    /// The same, noting a point at the first boundary where one is wanted, as others do whose points these are to be.
+    /// Slower.
+    pub(crate) fn exact(source: R, notes: Notes) -> Self {
+        Self { core: Core::Exact(Box::default()), ..Self::new(source, Some(notes)) }
     }
 
     /// Goes on between two blocks: `before` are the plain bytes before it that may be looked back at, and the source
@@ -134,6 +146,7 @@ impl<R: BufRead> Inflate<R> {
                 self.header()?;
                 match &mut self.core {
                     Core::Whole(core) => core.reset(false),
+                    Core::Exact(core) => **core = DecompressorOxide::new(),
                     core @ Core::Resumed(_) => {
                         *core = Core::Whole(zlib_rs::Inflate::new(false, WINDOW_BITS));
                     }
@@ -157,11 +170,13 @@ impl<R: BufRead> Inflate<R> {
         let input = self.source.fill_buf()?;
         let none = input.is_empty();
         // Between two blocks it is only stopped where a point is wanted and none is looked at.
-        let stop =
-            self.boundary.is_none() && self.notes.as_ref().is_some_and(|notes| notes.wants(self.plain));
+        let stop = matches!(self.core, Core::Whole(_))
+            && self.boundary.is_none()
+            && self.notes.as_ref().is_some_and(|notes| notes.wants(self.plain));
         let (step, used, made) = match &mut self.core {
             Core::Whole(core) => whole(core, input, &mut self.buffer[self.filled..], stop),
-            Core::Resumed(core) => resumed(core, input, &mut self.buffer, self.filled),
+            Core::Resumed(core) => slow(core, input, &mut self.buffer, self.filled, FLAGS),
+            Core::Exact(core) => slow(core, input, &mut self.buffer, self.filled, FLAGS | STOP),
         };
         // It stops there and nowhere else where there is both something to be taken and room to be filled.
         let stopped = stop && used < input.len() && self.filled + made < self.buffer.len();
@@ -186,6 +201,11 @@ impl<R: BufRead> Inflate<R> {
             }
             Step::Goes if none && made.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
             Step::Goes => {}
+            Step::Between(bits) => {
+                let Some(notes) = &mut self.notes else { return Ok(()) };
+                let window = &self.buffer[self.filled.saturating_sub(WINDOW)..self.filled];
+                return notes.note(self.plain, self.taken, bits, window);
+            }
         }
         if known {
             self.settle()?;
@@ -256,14 +276,18 @@ fn whole(core: &mut zlib_rs::Inflate, input: &[u8], room: &mut [u8], stop: bool)
     (step, (core.total_in() - before.0) as usize, (core.total_out() - before.1) as usize)
 }
 
-fn resumed(
+fn slow(
     core: &mut DecompressorOxide,
     input: &[u8],
     buffer: &mut [u8],
     filled: usize,
+    flags: u32,
 ) -> (Step, usize, usize) {
-    let (status, used, made) = decompress(core, input, buffer, filled, FLAGS);
+    let (status, used, made) = decompress(core, input, buffer, filled, flags);
     let step = match status {
+        TINFLStatus::BlockBoundary => {
+            core.block_boundary_state().map_or(Step::Goes, |state| Step::Between(state.num_bits))
+        }
         TINFLStatus::Done => Step::Ended,
         TINFLStatus::NeedsMoreInput | TINFLStatus::HasMoreOutput => Step::Goes,
         _ => Step::Damaged,

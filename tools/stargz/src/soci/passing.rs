@@ -46,7 +46,7 @@ impl<R: Read> Passing<R> {
     pub(super) fn new(source: R, span: u64) -> Self {
         let kept = Rc::new(RefCell::new(Span::default()));
         let source = Kept { source, buffer: Vec::new(), at: 0, span: Rc::clone(&kept) };
-        let inflate = Inflate::new(source, Some(Notes::apart(span + 1)));
+        let inflate = Inflate::exact(source, Notes::apart(span + 1));
         Self { inflate, kept, noted: 0, digests: Vec::new() }
     }
 
